@@ -10,9 +10,20 @@ namespace peregrine::core {
 
 /// Element types of stored tensors, activations and caches.
 enum class DType : std::uint8_t {
-  kF64, kF32, kF16, kBF16, kF8E4M3, kF8E5M2,
-  kI64, kI32, kI16, kI8,
-  kU64, kU32, kU16, kU8,
+  kF64,
+  kF32,
+  kF16,
+  kBF16,
+  kF8E4M3,
+  kF8E5M2,
+  kI64,
+  kI32,
+  kI16,
+  kI8,
+  kU64,
+  kU32,
+  kU16,
+  kU8,
   kBool,
 };
 
@@ -25,7 +36,8 @@ const char* to_string(DType type);
 /// Whether elements are floating-point numbers that matrices can be made of: float32, float16 or bfloat16.
 bool is_weight_float(DType type);
 
-/// Reads the names that LMI and config.json use: fp32, float32, fp16, float16, half, bf16, bfloat16. Nothing for others.
+/// Reads the names that LMI and config.json use: fp32, float32, fp16, float16, half, bf16, bfloat16. Nothing
+/// for others.
 std::optional<DType> parse_float_dtype(std::string_view name);
 
 }  // namespace peregrine::core

@@ -9,12 +9,13 @@
 
 namespace peregrine::core {
 
-/// Processors this process may use: its affinity mask, lowered to the cgroup's CPU quota where there is one. At least 1.
+/// Processors this process may use: its affinity mask, lowered to the cgroup's CPU quota where there is one.
+/// At least 1.
 int available_cpus();
 
 /// A fixed set of threads that all run the same function. The calling thread is one of them, so a pool of n
-/// starts n - 1 threads. One run at a time; nothing is allocated by a run. Idle workers spin for at most 50 us
-/// and then sleep.
+/// starts n - 1 threads. One run at a time; nothing is allocated by a run. Idle workers spin for at most 50
+/// us and then sleep.
 class ThreadPool {
  public:
   /// `threads` >= 1.

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "weights/safetensors.h"
+#include "weights/tensor.h"
+
+namespace peregrine::weights {
+
+/// The stored tensors of a model directory: model.safetensors, or all shards that
+/// model.safetensors.index.json names. The files stay mapped until destruction; they must not be shortened
+/// meanwhile. Movable; tensors stay where they are when it is moved. All const members may be called from any
+/// thread.
+class Checkpoint {
+ public:
+  /// Opens and checks every file, reading the headers only. Where both model.safetensors and an index exist,
+  /// the single file counts (as in transformers). A tensor that lies in a shard but not in the index is
+  /// available too. Throws Error naming file and tensor: kNotFound (no directory, no weights, a shard that is
+  /// not there), kUnsupported (weights in another format only, unknown data type), kInvalidArgument or
+  /// kDataLoss (see parse_safetensors; a tensor that its shard lacks, or that two shards hold).
+  static Checkpoint open(const std::filesystem::path& model_dir);
+
+  const std::filesystem::path& directory() const { return directory_; }
+
+  /// The tensor called `name`, or null. O(log n).
+  const StoredTensor* find(std::string_view name) const;
+
+  /// The tensor called `name`, which must have exactly this shape. Throws Error naming tensor, expected and
+  /// found: kNotFound where it is missing, kInvalidArgument where its shape is another.
+  const StoredTensor& require(std::string_view name, std::span<const std::int64_t> shape) const;
+
+  /// All names, sorted; valid as long as the checkpoint.
+  std::vector<std::string_view> names() const;
+
+  /// Bytes of all tensors.
+  std::uint64_t total_bytes() const { return total_bytes_; }
+
+  /// Asks the system to read a tensor's bytes ahead; returns at once.
+  void will_need(const StoredTensor& tensor) const;
+
+  /// Drops a tensor's pages from resident memory, once they have been packed, so that loading never holds two
+  /// copies of a model. The bytes stay readable (they are read from disk again).
+  void release(const StoredTensor& tensor) const;
+
+ private:
+  Checkpoint() = default;
+
+  void open_shards(const std::filesystem::path& index);
+  void collect_names();
+
+  std::filesystem::path directory_;
+  std::vector<SafetensorsFile> files_;
+  std::vector<const StoredTensor*> by_name_;
+  std::uint64_t total_bytes_ = 0;
+};
+
+}  // namespace peregrine::weights

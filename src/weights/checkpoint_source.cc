@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "weights/checkpoint_source.h"
+
+#include <utility>
+
+namespace peregrine::weights {
+
+CheckpointSource::CheckpointSource(const Checkpoint& checkpoint, std::string optional_prefix)
+    : checkpoint_(checkpoint), optional_prefix_(std::move(optional_prefix)) {}
+
+const StoredTensor* CheckpointSource::find(std::string_view name) const {
+  const StoredTensor* tensor = checkpoint_.find(name);
+  if (tensor == nullptr && !optional_prefix_.empty() && name.starts_with(optional_prefix_)) {
+    tensor = checkpoint_.find(name.substr(optional_prefix_.size()));
+  }
+  return tensor;
+}
+
+core::DType CheckpointSource::check(std::string_view name, std::span<const std::int64_t> shape) {
+  return require(name, shape).dtype;
+}
+
+const StoredTensor& CheckpointSource::require(std::string_view name, std::span<const std::int64_t> shape) {
+  const StoredTensor* tensor = find(name);
+  return checkpoint_.require(tensor != nullptr ? std::string_view(tensor->name) : name, shape);
+}
+
+void CheckpointSource::will_need(std::string_view name) {
+  if (const StoredTensor* tensor = find(name)) checkpoint_.will_need(*tensor);
+}
+
+void CheckpointSource::release(const StoredTensor& tensor) { checkpoint_.release(tensor); }
+
+}  // namespace peregrine::weights
