@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "text/decoders.h"
+
+#include <array>
+#include <utility>
+#include <vector>
+
+#include "text/byte_level.h"
+#include "text/component.h"
+#include "text/pattern.h"
+#include "text/unicode.h"
+
+namespace peregrine::text {
+namespace {
+
+/// A step that has to see tokens whole.
+class WholeTokenSink : public TokenSink {
+ public:
+  explicit WholeTokenSink(TokenSink& next) : next_(next) {}
+  void part(std::string_view text) final { token_ += text; }
+  void end_token() final {
+    token(token_);
+    token_.clear();
+  }
+
+ protected:
+  virtual void token(std::string_view text) = 0;
+  TokenSink& next() { return next_; }
+
+ private:
+  TokenSink& next_;
+  std::string token_;
+};
+
+/// All tokens are one, of the bytes that their characters stand for; what is not UTF-8 becomes U+FFFD. A
+/// token that has other characters stands for itself.
+class ByteLevelSink final : public WholeTokenSink {
+ public:
+  using WholeTokenSink::WholeTokenSink;
+
+  void finish() override {
+    std::string text;
+    utf8_.finish(text);
+    if (!text.empty()) next().part(text);
+    next().end_token();
+    next().finish();
+  }
+
+ private:
+  void token(std::string_view token) override {
+    std::string bytes;
+    for (std::size_t i = 0; i < token.size();) {
+      const CodePoint c = decode_at(token, i);
+      const auto byte = byte_of_character(c.value);
+      if (!byte) {
+        bytes = token;
+        break;
+      }
+      bytes.push_back(static_cast<char>(*byte));
+      i += c.bytes;
+    }
+    std::string text;
+    utf8_.push(bytes, text);
+    if (!text.empty()) next().part(text);
+  }
+
+  Utf8Stream utf8_;
+};
+
+/// Runs of tokens like <0x0A> are one token of these bytes: as text where the whole run is UTF-8, else as one
+/// U+FFFD per byte. While streaming, text is passed on once the run so far is UTF-8; a run that breaks later
+/// then keeps it, and only what is behind becomes U+FFFD.
+class ByteFallbackSink final : public WholeTokenSink {
+ public:
+  ByteFallbackSink(TokenSink& next, bool streaming) : WholeTokenSink(next), streaming_(streaming) {}
+
+  void finish() override {
+    end_run();
+    next().finish();
+  }
+
+ private:
+  void token(std::string_view token) override {
+    const auto byte = parse_byte(token);
+    if (!byte) {
+      end_run();
+      next().part(token);
+      next().end_token();
+      return;
+    }
+    run_.push_back(*byte);
+    in_run_ = true;
+    // A character has at most four bytes: what four do not complete is broken, and need not be looked at
+    // again.
+    if (streaming_ && run_.size() <= 4 && is_valid_utf8(run_)) {
+      next().part(run_);
+      run_.clear();
+    }
+  }
+
+  void end_run() {
+    if (!in_run_) return;
+    if (is_valid_utf8(run_)) {
+      next().part(run_);
+      next().end_token();
+    } else {
+      for (std::size_t i = 0; i < run_.size(); ++i) {
+        next().part("\xEF\xBF\xBD");
+        next().end_token();
+      }
+    }
+    run_.clear();
+    in_run_ = false;
+  }
+
+  static std::optional<char> parse_byte(std::string_view token) {
+    if (token.size() != 6 || !token.starts_with("<0x") || token.back() != '>') return std::nullopt;
+    int value = 0;
+    for (const char c : token.substr(3, 2)) {
+      const int digit = c >= '0' && c <= '9'   ? c - '0'
+                        : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                        : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                                               : -1;
+      if (digit < 0) return std::nullopt;
+      value = value * 16 + digit;
+    }
+    return static_cast<char>(value);
+  }
+
+  bool streaming_;
+  bool in_run_ = false;
+  std::string run_;  ///< Bytes of the current run that have not been passed on.
+};
+
+/// All tokens are one.
+class FuseSink final : public TokenSink {
+ public:
+  explicit FuseSink(TokenSink& next) : next_(next) {}
+  void part(std::string_view text) override { next_.part(text); }
+  void end_token() override {}
+  void finish() override {
+    next_.end_token();
+    next_.finish();
+  }
+
+ private:
+  TokenSink& next_;
+};
+
+class ReplaceSink final : public WholeTokenSink {
+ public:
+  ReplaceSink(TokenSink& next, const Pattern& pattern, std::string_view content)
+      : WholeTokenSink(next), search_(pattern), content_(content) {}
+  void finish() override { next().finish(); }
+
+ private:
+  void token(std::string_view token) override {
+    search_.find_all(token, matches_);
+    std::size_t at = 0;
+    for (const Range& match : matches_) {
+      next().part(token.substr(at, match.begin - at));
+      next().part(content_);
+      at = match.end;
+    }
+    next().part(token.substr(at));
+    next().end_token();
+  }
+
+  PatternSearch search_;
+  std::string_view content_;
+  std::vector<Range> matches_;
+};
+
+/// Drops up to `start` characters `content` from the start of each token, up to `stop` from its end.
+class StripSink final : public TokenSink {
+ public:
+  StripSink(TokenSink& next, char32_t content, std::int64_t start, std::int64_t stop)
+      : next_(next), content_(content), start_(start), stop_(stop) {}
+
+  void part(std::string_view text) override {
+    std::string out;
+    for (std::size_t i = 0; i < text.size();) {
+      const CodePoint c = decode_at(text, i);
+      if (c.value != content_) {
+        for (; held_ > 0; --held_) append_utf8(out, content_);
+        stripped_ = start_;
+        out += text.substr(i, c.bytes);
+      } else if (stripped_ < start_) {
+        ++stripped_;
+      } else if (held_ < stop_) {
+        ++held_;  // dropped if the token ends here
+      } else {
+        append_utf8(out, content_);
+      }
+      i += c.bytes;
+    }
+    if (!out.empty()) next_.part(out);
+  }
+
+  void end_token() override {
+    stripped_ = 0;
+    held_ = 0;
+    next_.end_token();
+  }
+
+  void finish() override { next_.finish(); }
+
+ private:
+  TokenSink& next_;
+  char32_t content_;
+  std::int64_t start_;
+  std::int64_t stop_;
+  std::int64_t stripped_ = 0;  ///< At the start of this token; start_ once another character has come.
+  std::int64_t held_ = 0;  ///< Characters `content` at the end of this token that have not been passed on.
+};
+
+class JoiningSink final : public TokenSink {
+ public:
+  explicit JoiningSink(TokenSink& next) : next_(next) {}
+  void part(std::string_view text) override {
+    separate();
+    next_.part(text);
+  }
+  void end_token() override {
+    separate();
+    open_ = false;
+  }
+  void finish() override {
+    next_.end_token();
+    next_.finish();
+  }
+
+ private:
+  void separate() {
+    if (!open_ && !first_) next_.part(" ");
+    open_ = true;
+    first_ = false;
+  }
+
+  TokenSink& next_;
+  bool first_ = true;
+  bool open_ = false;  ///< Inside a token.
+};
+
+/// A chain of steps; owns them.
+class ChainSink final : public TokenSink {
+ public:
+  ChainSink(TokenSink& next, const std::vector<std::unique_ptr<Decoder>>& parts, bool streaming)
+      : first_(&next) {
+    for (auto part = parts.rbegin(); part != parts.rend(); ++part) {
+      steps_.push_back((*part)->start(*first_, streaming));
+      first_ = steps_.back().get();
+    }
+  }
+  void part(std::string_view text) override { first_->part(text); }
+  void end_token() override { first_->end_token(); }
+  void finish() override { first_->finish(); }
+
+ private:
+  std::vector<std::unique_ptr<TokenSink>> steps_;  ///< From the last to the first.
+  TokenSink* first_;
+};
+
+template <typename Sink>
+class PlainDecoder final : public Decoder {
+ public:
+  std::unique_ptr<TokenSink> start(TokenSink& next, bool) const override {
+    return std::make_unique<Sink>(next);
+  }
+};
+
+class ByteFallback final : public Decoder {
+ public:
+  std::unique_ptr<TokenSink> start(TokenSink& next, bool streaming) const override {
+    return std::make_unique<ByteFallbackSink>(next, streaming);
+  }
+};
+
+class Replace final : public Decoder {
+ public:
+  explicit Replace(const core::JsonView& json)
+      : pattern_(json.at("pattern")), content_(json.at("content").as_string()) {}
+  std::unique_ptr<TokenSink> start(TokenSink& next, bool) const override {
+    return std::make_unique<ReplaceSink>(next, pattern_, content_);
+  }
+
+ private:
+  Pattern pattern_;
+  std::string content_;
+};
+
+class Strip final : public Decoder {
+ public:
+  explicit Strip(const core::JsonView& json)
+      : start_(json.at("start").as_int(0, kMost)), stop_(json.at("stop").as_int(0, kMost)) {
+    const core::JsonView content = json.at("content");
+    const std::string_view text = content.as_string();
+    if (count_code_points(text) != 1) content.fail_expected("a single character");
+    content_ = decode_at(text, 0).value;
+  }
+  std::unique_ptr<TokenSink> start(TokenSink& next, bool) const override {
+    return std::make_unique<StripSink>(next, content_, start_, stop_);
+  }
+
+ private:
+  static constexpr std::int64_t kMost = 1 << 30;
+  char32_t content_ = 0;
+  std::int64_t start_;
+  std::int64_t stop_;
+};
+
+class DecoderSequence final : public Decoder {
+ public:
+  explicit DecoderSequence(const core::JsonView& json) {
+    for (const core::JsonView& part : json.at("decoders").items()) parts_.push_back(make_decoder(part));
+  }
+  std::unique_ptr<TokenSink> start(TokenSink& next, bool streaming) const override {
+    return std::make_unique<ChainSink>(next, parts_, streaming);
+  }
+
+ private:
+  std::vector<std::unique_ptr<Decoder>> parts_;
+};
+
+using Made = std::unique_ptr<Decoder>;
+using Json = const core::JsonView&;
+
+constexpr std::array kTypes = {
+    ComponentType<Decoder>{"ByteLevel",
+                           [](Json) -> Made { return std::make_unique<PlainDecoder<ByteLevelSink>>(); }},
+    ComponentType<Decoder>{"Replace", [](Json json) -> Made { return std::make_unique<Replace>(json); }},
+    ComponentType<Decoder>{"Fuse", [](Json) -> Made { return std::make_unique<PlainDecoder<FuseSink>>(); }},
+    ComponentType<Decoder>{"Strip", [](Json json) -> Made { return std::make_unique<Strip>(json); }},
+    ComponentType<Decoder>{"ByteFallback", [](Json) -> Made { return std::make_unique<ByteFallback>(); }},
+    ComponentType<Decoder>{"Sequence",
+                           [](Json json) -> Made { return std::make_unique<DecoderSequence>(json); }},
+};
+
+}  // namespace
+
+std::unique_ptr<Decoder> make_decoder(const core::JsonView& json) {
+  return make_component<Decoder>(json, kTypes);
+}
+
+std::unique_ptr<Decoder> make_joining_decoder() { return std::make_unique<PlainDecoder<JoiningSink>>(); }
+
+}  // namespace peregrine::text
