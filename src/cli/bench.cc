@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cli/commands.h"
+#include "cli/json_output.h"
+#include "cli/session.h"
+#include "core/error.h"
+#include "core/log.h"
+#include "core/thread_pool.h"
+#include "engine/engine.h"
+#include "ops/cpu/limits.h"
+
+namespace peregrine::cli {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+struct BenchFlags {
+  ModelFlags model;
+  std::string dtype;
+  std::string quantize;
+  std::vector<std::int32_t> batches = {1, 8, 32};
+  std::int32_t prompt_tokens = 512;
+  std::int32_t decode_prompt_tokens = 32;
+  std::int32_t new_tokens = 32;
+  std::int32_t repeat = 3;
+};
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// What a token costs, from the model's shape: the matrices a decode step must read, and the layers'
+/// multiplications.
+struct Work {
+  double layer_weights = 0;  ///< Elements of all layers' matrices.
+  double head_weights = 0;
+
+  explicit Work(const model::DecoderConfig& config) {
+    const double hidden = static_cast<double>(config.hidden_size);
+    const double queries = static_cast<double>(config.heads) * config.head_dim;
+    const double keys = static_cast<double>(config.kv_heads) * config.head_dim;
+    const double up = static_cast<double>(config.intermediate_size) * (config.gated_mlp ? 2 : 1);
+    layer_weights = config.layers * hidden *
+                    (2 * queries + 2 * keys + up + static_cast<double>(config.intermediate_size));
+    head_weights = hidden * static_cast<double>(config.vocab_size);
+  }
+  /// Floating-point operations of a prompt whose last position alone needs logits; attention left out.
+  double prefill_flops(std::int32_t tokens) const { return 2 * (layer_weights * tokens + head_weights); }
+  double decode_bytes(core::DType dtype) const {
+    return (layer_weights + head_weights) * static_cast<double>(core::size_of(dtype));
+  }
+};
+
+/// Counts tokens, and notes when every sequence has had its first and when the first sequence has ended.
+class DecodeMeter : public engine::EventSink {
+ public:
+  explicit DecodeMeter(std::size_t sequences) : started_(sequences, false) {}
+
+  void on_step(std::span<const engine::SequenceEvent> events) override {
+    const bool counting = waiting() == 0;
+    for (const engine::SequenceEvent& event : events) {
+      if (!event.tokens.empty()) started_.at(static_cast<std::size_t>(event.request)) = true;
+      if (counting) tokens_ += event.tokens.size();
+      if (event.finish) finished_ = true;
+    }
+    if (counting) {
+      seconds_ = seconds_since(start_);
+    } else if (waiting() == 0) {
+      start_ = Clock::now();
+    }
+  }
+
+  bool finished() const { return finished_; }
+  double tokens_per_second() const { return seconds_ > 0 ? static_cast<double>(tokens_) / seconds_ : 0; }
+
+ private:
+  std::size_t waiting() const {
+    return static_cast<std::size_t>(std::count(started_.begin(), started_.end(), false));
+  }
+
+  std::vector<bool> started_;
+  Clock::time_point start_;
+  double seconds_ = 0;
+  std::size_t tokens_ = 0;
+  bool finished_ = false;
+};
+
+/// A prompt of fixed pseudo-random token ids (a linear congruential generator, Knuth's MMIX constants).
+std::vector<std::int32_t> bench_prompt(std::int32_t tokens, std::int64_t vocab_size, std::uint64_t seed) {
+  std::vector<std::int32_t> ids;
+  std::uint64_t state = seed + 1;
+  for (std::int32_t i = 0; i < tokens; ++i) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    ids.push_back(static_cast<std::int32_t>((state >> 33) % static_cast<std::uint64_t>(vocab_size)));
+  }
+  return ids;
+}
+
+/// Runs `count` greedy requests that never end early; the time until the sink says that it has seen enough is
+/// the sink's.
+void run_requests(const Session& session, const BenchFlags& flags, std::int32_t count,
+                  std::int32_t prompt_tokens, std::int32_t new_tokens, DecodeMeter& meter) {
+  engine::EngineOptions options = session.options.engine;
+  options.max_rolling_batch_size = count;
+  options.max_rolling_batch_prefill_tokens =
+      std::max(options.max_rolling_batch_prefill_tokens, flags.prompt_tokens);
+  options.max_model_length = prompt_tokens + new_tokens;
+  engine::Engine engine(*session.device, *session.model.decoder, options);
+  for (std::int32_t i = 0; i < count; ++i) {
+    engine::Request request;
+    request.id = static_cast<engine::RequestId>(i);
+    request.prompt_ids = bench_prompt(prompt_tokens, session.model.decoder->config().vocab_size, request.id);
+    request.parameters.max_new_tokens = new_tokens;
+    engine.submit(std::move(request));
+  }
+  while (!meter.finished() && engine.step(meter)) {
+  }
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+double prefill_rate(const Session& session, const BenchFlags& flags) {
+  std::vector<double> rates;
+  for (std::int32_t i = 0; i <= flags.repeat; ++i) {
+    DecodeMeter meter(1);
+    const auto start = Clock::now();
+    run_requests(session, flags, 1, flags.prompt_tokens, 1, meter);
+    if (i > 0) rates.push_back(flags.prompt_tokens / seconds_since(start));  // the first run warms up
+  }
+  return median(rates);
+}
+
+double decode_rate(const Session& session, const BenchFlags& flags, std::int32_t batch) {
+  // Prompts of a large batch take several steps; sequences that started early must not end while others
+  // prefill.
+  const std::int32_t prefill_steps =
+      batch * flags.decode_prompt_tokens / session.options.engine.max_rolling_batch_prefill_tokens + 2;
+  std::vector<double> rates;
+  for (std::int32_t i = 0; i < flags.repeat; ++i) {
+    DecodeMeter meter(static_cast<std::size_t>(batch));
+    run_requests(session, flags, batch, flags.decode_prompt_tokens, flags.new_tokens + prefill_steps, meter);
+    rates.push_back(meter.tokens_per_second());
+  }
+  return median(rates);
+}
+
+void check(const BenchFlags& flags) {
+  if (flags.prompt_tokens < 1 || flags.decode_prompt_tokens < 1 || flags.new_tokens < 2 || flags.repeat < 1) {
+    core::fail(
+        core::ErrorKind::kInvalidArgument,
+        "--prompt-tokens, --decode-prompt-tokens and --repeat must be at least 1, --new-tokens at least 2");
+  }
+  for (const std::int32_t batch : flags.batches) {
+    if (batch < 1 || batch > 4096)
+      core::fail(core::ErrorKind::kInvalidArgument, "--batch {} is not from 1 to 4096", batch);
+  }
+}
+
+std::string decode_json(const Session& session, const BenchFlags& flags, const Work& work,
+                        const ops::cpu::Limits& limits) {
+  const core::DType dtype = session.model.decoder->types().weights;
+  std::string out;
+  for (const std::int32_t batch : flags.batches) {
+    const double rate = decode_rate(session, flags, batch);
+    const double bytes_per_second = rate / batch * work.decode_bytes(dtype);
+    spdlog::info("decode, batch {}: {:.2f} tokens/s, {:.1f} GB/s of weights, {:.0f} % of the read bandwidth",
+                 batch, rate, bytes_per_second / 1e9, 100 * bytes_per_second / limits.read_bandwidth);
+    out += fmt::format(
+        "{}{{\"batch\":{},\"tok_s\":{:.3f},\"weight_gb_s\":{:.2f},\"bandwidth_fraction\":{:.3f}}}",
+        out.empty() ? "" : ",", batch, rate, bytes_per_second / 1e9,
+        bytes_per_second / limits.read_bandwidth);
+  }
+  return out;
+}
+
+void bench(BenchFlags& flags) {
+  check(flags);
+  if (!flags.dtype.empty()) flags.model.options.push_back("dtype=" + flags.dtype);
+  if (!flags.quantize.empty()) flags.model.options.push_back("quantize=" + flags.quantize);
+  const Session session = open_session(flags.model);
+  const model::Decoder& decoder = *session.model.decoder;
+  const int threads = session.options.cpu_threads > 0 ? session.options.cpu_threads : core::available_cpus();
+  const ops::cpu::Limits limits = ops::cpu::measure_limits(threads, session.options.isa);
+  const Work work(decoder.config());
+
+  const double prefill = prefill_rate(session, flags);
+  const double flops = work.prefill_flops(flags.prompt_tokens) * prefill / flags.prompt_tokens;
+  const bool bf16 = decoder.types().compute == core::DType::kBF16;
+  const double peak = bf16 ? limits.bf16_rate : limits.f32_rate;
+  spdlog::info("{}: weights {}, arithmetic {}, cache {}, {:.2f} GB, loaded in {:.1f} s",
+               session.device->description(), core::to_string(decoder.types().weights),
+               core::to_string(decoder.types().compute), core::to_string(decoder.types().cache),
+               static_cast<double>(decoder.weight_bytes()) / 1e9, session.load_seconds);
+  spdlog::info("machine: read {:.1f} GB/s, bf16 {:.0f} Gflop/s, float32 {:.0f} Gflop/s",
+               limits.read_bandwidth / 1e9, limits.bf16_rate / 1e9, limits.f32_rate / 1e9);
+  spdlog::info("prefill, {} tokens: {:.1f} tokens/s, {:.0f} Gflop/s, {:.0f} % of the peak",
+               flags.prompt_tokens, prefill, flops / 1e9, 100 * flops / peak);
+  const std::string decode = decode_json(session, flags, work, limits);
+  if (!flags.model.json) return;
+  const std::string out = fmt::format(
+      "{{\"model\":{},\"device\":{},\"threads\":{},\"dtype\":\"{}\",\"compute_dtype\":\"{}\",\"kv_cache_"
+      "dtype\":\"{}\","
+      "\"weight_bytes\":{},\"load_seconds\":{:.3f},\"limits\":{{\"read_gb_s\":{:.2f},\"bf16_gflop_s\":{:.1f},"
+      "\"f32_gflop_s\":{:.1f}}},"
+      "\"prompt_tokens\":{},\"new_tokens\":{},\"prefill_tok_s\":{:.3f},\"prefill_gflop_s\":{:.1f},\"prefill_"
+      "peak_fraction\":{:.3f},"
+      "\"decode\":[{}]}}\n",
+      json_string(flags.model.random.empty() ? flags.model.model_dir : flags.model.random),
+      json_string(session.device->description()), threads, core::to_string(decoder.types().weights),
+      core::to_string(decoder.types().compute), core::to_string(decoder.types().cache),
+      decoder.weight_bytes(), session.load_seconds, limits.read_bandwidth / 1e9, limits.bf16_rate / 1e9,
+      limits.f32_rate / 1e9, flags.prompt_tokens, flags.new_tokens, prefill, flops / 1e9, flops / peak,
+      decode);
+  std::fwrite(out.data(), 1, out.size(), stdout);
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app) {
+  auto flags = std::make_shared<BenchFlags>();
+  CLI::App* command =
+      app.add_subcommand("bench", "Prefill and decode speed, beside what this machine allows");
+  flags->model.add_to(*command, true);
+  command->add_option("--dtype", flags->dtype, "Type of the stored weights: auto, fp32, fp16 or bf16");
+  command->add_option("--quantize", flags->quantize, "none (no quantization yet)");
+  command->add_option("--batch", flags->batches, "Numbers of sequences to decode at once")
+      ->delimiter(',')
+      ->capture_default_str();
+  command->add_option("--prompt-tokens", flags->prompt_tokens, "Prompt length of the prefill measurement")
+      ->capture_default_str();
+  command
+      ->add_option("--decode-prompt-tokens", flags->decode_prompt_tokens,
+                   "Prompt length before the decode measurement")
+      ->capture_default_str();
+  command->add_option("--new-tokens", flags->new_tokens, "Tokens decoded by each sequence")
+      ->capture_default_str();
+  command->add_option("--repeat", flags->repeat, "Runs of each measurement; the median counts")
+      ->capture_default_str();
+  command->callback([flags] { bench(*flags); });
+}
+
+}  // namespace peregrine::cli

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/session.h"
+
+#include <charconv>
+#include <chrono>
+#include <cstdlib>
+
+#include "core/error.h"
+#include "core/log.h"
+
+namespace peregrine::cli {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// Logs how far a load is, with rate and time left, at most once a second, and not at all for loads below a
+/// second.
+class ProgressLog {
+ public:
+  void operator()(std::uint64_t done, std::uint64_t total) {
+    const double elapsed = seconds_since(start_);
+    if (elapsed < next_report_ || done >= total) return;
+    next_report_ = elapsed + 1.0;
+    const double rate = static_cast<double>(done) / elapsed;
+    spdlog::info("loading: {:.0f} % of {:.2f} GB, {:.2f} GB/s, {:.0f} s left",
+                 100.0 * static_cast<double>(done) / static_cast<double>(total),
+                 static_cast<double>(total) / 1e9, rate / 1e9,
+                 rate > 0 ? static_cast<double>(total - done) / rate : 0.0);
+  }
+
+ private:
+  Clock::time_point start_ = Clock::now();
+  double next_report_ = 1.0;
+};
+
+/// The flags win over --option, which wins over serving.properties; PEREGRINE_ISA is the weakest.
+void apply_flags(const ModelFlags& flags, ModelOptions& options) {
+  if (!flags.device.empty()) options.device = flags.device;
+  if (!flags.isa.empty()) options.isa = flags.isa;
+  if (flags.threads > 0) options.cpu_threads = flags.threads;
+  if (options.isa.empty()) {
+    if (const char* isa = std::getenv("PEREGRINE_ISA")) options.isa = isa;
+  }
+}
+
+}  // namespace
+
+void ModelFlags::add_to(CLI::App& command, bool allow_random) {
+  auto* directory = command.add_option("model_dir", model_dir, "Hugging Face model directory");
+  if (allow_random) {
+    auto* shape =
+        command.add_option("--random", random, "Random weights of a named shape, such as falcon-7b:layers=4");
+    directory->excludes(shape);
+    command.add_option("--random-seed", random_seed, "Seed of the random weights")->capture_default_str();
+  } else {
+    directory->required();
+  }
+  command
+      .add_option("--option", options, "KEY=VALUE: an option as in serving.properties, which it overrides")
+      ->allow_extra_args(false);
+  command.add_option("--device", device, "cpu (default) or reference");
+  command.add_option("--isa", isa,
+                     "Forces an instruction set: plain, avx2, avx512 or avx512_bf16 (also PEREGRINE_ISA)");
+  command.add_option("--threads", threads, "Compute threads (default: all available processors)")
+      ->check(CLI::Range(1, 1024));
+  command.add_flag("--json", json, "Print one JSON document");
+}
+
+Session open_session(const ModelFlags& flags) {
+  if (flags.model_dir.empty() && flags.random.empty()) {
+    core::fail(core::ErrorKind::kInvalidArgument, "a model directory or --random is needed");
+  }
+  ModelOptions options = read_model_options(flags.model_dir, flags.options);
+  apply_flags(flags, options);
+  auto device = ops::create_device(options.device, {.threads = options.cpu_threads, .isa = options.isa});
+  const auto start = Clock::now();
+  const model::LoadOptions load{.weights = options.dtype,
+                                .compute = options.compute_dtype,
+                                .cache = options.kv_cache_dtype,
+                                .progress = ProgressLog(),
+                                .random_seed = flags.random_seed};
+  auto model = flags.random.empty() ? model::load_model(flags.model_dir, *device, load)
+                                    : model::load_random_model(flags.random, *device, load);
+  const double seconds = seconds_since(start);
+  spdlog::debug("loaded {} in {:.2f} s on {}", flags.random.empty() ? flags.model_dir : flags.random, seconds,
+                device->description());
+  return {std::move(options), std::move(device), std::move(model), seconds};
+}
+
+std::vector<std::int32_t> parse_ids(const std::string& text, const std::string& flag) {
+  std::vector<std::int32_t> ids;
+  std::size_t begin = 0;
+  while (begin <= text.size()) {
+    const std::size_t end = std::min(text.find(',', begin), text.size());
+    std::int32_t id = 0;
+    const auto [stop, error] = std::from_chars(text.data() + begin, text.data() + end, id);
+    if (error != std::errc() || stop != text.data() + end || id < 0) {
+      core::fail(core::ErrorKind::kInvalidArgument,
+                 "{} must be token ids separated by commas, such as 1,2,3; found {}", flag,
+                 core::quoted(std::string_view(text).substr(begin, end - begin)));
+    }
+    ids.push_back(id);
+    begin = end + 1;
+  }
+  return ids;
+}
+
+}  // namespace peregrine::cli

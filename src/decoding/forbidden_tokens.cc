@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "decoding/forbidden_tokens.h"
+
+#include <limits>
+
+namespace peregrine::decoding {
+namespace {
+
+void forbid(std::span<float> logits, std::span<const std::int32_t> ids) {
+  for (const std::int32_t id : ids) {
+    logits[static_cast<std::size_t>(id)] = -std::numeric_limits<float>::infinity();
+  }
+}
+
+}  // namespace
+
+void MinimumSize::append(std::span<const std::int32_t>, bool) {}
+
+void MinimumSize::apply(std::span<float> logits, std::span<const std::int32_t> tokens) const {
+  if (tokens.size() < size_) forbid(logits, end_ids_);
+}
+
+void SuppressTokens::append(std::span<const std::int32_t>, bool) {}
+
+void SuppressTokens::apply(std::span<float> logits, std::span<const std::int32_t>) const {
+  forbid(logits, ids_);
+}
+
+}  // namespace peregrine::decoding

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "core/json.h"
+#include "generation/parameter_set.h"
+
+namespace peregrine::generation {
+
+/// What was asked for, each value within its own range; nothing where it was not.
+struct Requested {
+  using Tokens = std::vector<std::int32_t>;
+
+  std::optional<std::int64_t> max_new_tokens, max_length, min_new_tokens, min_length;
+  std::optional<bool> do_sample;
+  std::optional<double> temperature, top_p, min_p, typical_p;
+  std::optional<std::int64_t> top_k;
+  std::optional<std::uint64_t> seed;
+  std::optional<double> repetition_penalty, presence_penalty, frequency_penalty;
+  std::optional<std::int64_t> no_repeat_ngram_size;
+  std::optional<std::vector<Tokens>> bad_words_ids;
+  std::optional<Tokens> suppress_tokens, eos_token_id, stop_token_ids;
+  std::optional<bool> ignore_eos_token;
+  std::optional<std::int64_t> n, best_of, num_beams, top_n_tokens;
+};
+
+/// A parameter as the table has it: what it is, and how it is read.
+struct Definition {
+  ParameterInfo info;
+  /// Reads a value that is not null. Throws Error(kInvalidArgument or kUnsupported) that names view.where().
+  std::function<void(const core::JsonView& view, Requested& requested)> read;
+};
+
+/// All definitions, in documentation order.
+const std::vector<Definition>& definitions();
+
+/// The definition with this name or alias, or null.
+const Definition* find_definition(std::string_view name);
+
+}  // namespace peregrine::generation
