@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "core/dtype.h"
+#include "model/decoder_config.h"
+#include "model/step.h"
+#include "model_info/model_info.h"
+#include "ops/device.h"
+#include "weights/tensor_source.h"
+
+namespace peregrine::model {
+
+/// Called while a model loads with bytes of weights done and in all; from the loading thread.
+using LoadProgress = std::function<void(std::uint64_t done, std::uint64_t total)>;
+
+/// Data types of a loaded model, all decided (no "auto" left).
+struct DecoderTypes {
+  core::DType weights = core::DType::kF32;  ///< Stored matrices: float32, float16 or bfloat16.
+  core::DType compute = core::DType::kF32;  ///< Activations, attention, P: float32 or bfloat16.
+  core::DType cache = core::DType::kF32;    ///< Keys and values: float32 or bfloat16.
+};
+
+/// The most that one step may hold; buffers are planned from it.
+struct StepLimits {
+  std::int32_t rows = 0;  ///< Tokens.
+  std::int32_t sequences = 0;
+  std::int32_t logit_rows = 0;
+  std::int32_t blocks_per_sequence = 0;
+  std::int32_t slots = 0;  ///< Slots for tokens sampled last.
+};
+
+/// Device and host memory of the steps that may be in flight at once; fixed addresses, planned at start.
+/// Owned by the engine, used by one stream.
+class StepBuffers {
+ public:
+  virtual ~StepBuffers() = default;
+  /// Device memory in all, in bytes.
+  virtual std::size_t bytes() const = 0;
+  /// [slots] int32 on the device: the token sampled last in each slot. Sampling writes it by upload.
+  virtual ops::Ints slot_tokens() const = 0;
+};
+
+/// A loaded decoder-only model: weights packed on a device, and the one executor of all families. Immutable
+/// after loading; forward() may be called from one thread per stream.
+class Decoder {
+ public:
+  /// Loads all slots of `family`. Throws Error naming the tensor, what was expected and what was found.
+  static std::unique_ptr<Decoder> load(const DecoderConfig& config, const struct Family& family,
+                                       weights::TensorSource& source, ops::Device& device,
+                                       const DecoderTypes& types, const LoadProgress& progress);
+  virtual ~Decoder() = default;
+
+  virtual const DecoderConfig& config() const = 0;
+  virtual const DecoderTypes& types() const = 0;
+  /// Device memory of all weights, padding included.
+  virtual std::size_t weight_bytes() const = 0;
+  /// A KV cache specification for this model; blocks is 0.
+  virtual ops::KvCacheSpec kv_cache_spec() const = 0;
+
+  /// Buffers for up to `in_flight` steps of at most `limits` each.
+  virtual std::unique_ptr<StepBuffers> create_buffers(const StepLimits& limits, int in_flight) const = 0;
+
+  /// Rotary frequencies for a request with this many prompt tokens, [rotary.dim / 2]; chosen once per request
+  /// and kept through preemption and replay. Empty where the model has no rotary positions.
+  virtual std::vector<float> rotary_frequencies(std::int64_t prompt_tokens) const = 0;
+
+  /// Enqueues one step on `stream`. Returns the logits on the device, float32 [sum of logit_rows,
+  /// vocab_size], rows in the order of the sequences; valid until the step that is `in_flight` launches later
+  /// is enqueued: the caller must not have more steps in flight than the buffers were made for. Throws
+  /// Error(kInternal) where `sequences` exceed the limits; allocates nothing.
+  virtual ops::Matrix forward(ops::Stream& stream, StepBuffers& buffers, ops::KvCache& cache,
+                              std::span<const StepSequence> sequences) const = 0;
+};
+
+}  // namespace peregrine::model

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/families/families.h"
+
+#include <algorithm>
+#include <array>
+#include <string>
+
+#include "core/error.h"
+#include "model/family.h"
+
+namespace peregrine::model {
+namespace {
+
+constexpr std::array<const Family*, 3> kFamilies = {&kFalconFamily, &kGptNeoxFamily, &kLlamaFamily};
+
+bool contains(const std::vector<std::string_view>& names, std::string_view name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+}  // namespace
+
+std::span<const Family* const> families() { return kFamilies; }
+
+const Family& find_family(std::string_view architecture, std::string_view model_type) {
+  for (const Family* family : kFamilies) {
+    if (contains(family->architectures, architecture)) return *family;
+  }
+  // The model type decides only where the file names no class: "LlamaForSequenceClassification" is of type
+  // "llama" as well, but has another head.
+  if (architecture.empty() || architecture == model_type) {
+    for (const Family* family : kFamilies) {
+      if (contains(family->model_types, model_type)) return *family;
+    }
+  }
+  std::string known;
+  for (const Family* family : kFamilies) {
+    for (const auto name : family->architectures) known += (known.empty() ? "" : ", ") + std::string(name);
+  }
+  core::fail(core::ErrorKind::kUnsupported,
+             "architecture {} (model type {}) is not supported; supported are {}", core::quoted(architecture),
+             core::quoted(model_type), known);
+}
+
+}  // namespace peregrine::model

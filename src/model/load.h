@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string_view>
+
+#include "core/dtype.h"
+#include "model/decoder.h"
+#include "model_info/model_info.h"
+#include "ops/device.h"
+
+namespace peregrine::model {
+
+/// Data types to load a model with; nothing means auto.
+struct LoadOptions {
+  /// Stored matrices (LMI's option.dtype). Auto: as config.json says, or else as the checkpoint has them.
+  std::optional<core::DType> weights;
+  /// Activations and attention (option.compute_dtype). Auto: bfloat16 where the weights are and the device
+  /// can compute in it, otherwise float32.
+  std::optional<core::DType> compute;
+  /// Keys and values (option.kv_cache_dtype). Auto: as the arithmetic.
+  std::optional<core::DType> cache;
+  LoadProgress progress = {};     ///< Optional.
+  std::uint64_t random_seed = 0;  ///< For load_random_model.
+};
+
+/// Reads the value of a data type option: nothing for "auto" or "". Throws Error(kInvalidArgument) that names
+/// the option, the value and what is allowed.
+std::optional<core::DType> parse_dtype_option(std::string_view option, std::string_view value);
+
+struct LoadedModel {
+  model_info::ModelDirectory directory;
+  std::unique_ptr<Decoder> decoder;
+};
+
+/// Loads the model in `directory` (config.json and safetensors) onto `device`, which must outlive it. Throws
+/// Error: see ModelDirectory::open, find_family, Checkpoint::open and Decoder::load; kUnsupported for data
+/// types that cannot be served.
+LoadedModel load_model(const std::filesystem::path& directory, ops::Device& device,
+                       const LoadOptions& options);
+
+/// The same for a named shape with random weights; `spec` is as in random_model_config().
+LoadedModel load_random_model(std::string_view spec, ops::Device& device, const LoadOptions& options);
+
+}  // namespace peregrine::model

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/slots.h"
+
+namespace peregrine::model {
+
+const char* to_string(Slot slot) {
+  switch (slot) {
+    case Slot::kTokenEmbedding:
+      return "token embedding";
+    case Slot::kFinalNormWeight:
+      return "final norm weight";
+    case Slot::kFinalNormBias:
+      return "final norm bias";
+    case Slot::kHead:
+      return "output layer";
+    case Slot::kHeadBias:
+      return "output layer bias";
+    case Slot::kAttentionNormWeight:
+      return "attention norm weight";
+    case Slot::kAttentionNormBias:
+      return "attention norm bias";
+    case Slot::kMlpNormWeight:
+      return "MLP norm weight";
+    case Slot::kMlpNormBias:
+      return "MLP norm bias";
+    case Slot::kQkv:
+      return "query-key-value";
+    case Slot::kQkvBias:
+      return "query-key-value bias";
+    case Slot::kAttentionOut:
+      return "attention output";
+    case Slot::kAttentionOutBias:
+      return "attention output bias";
+    case Slot::kMlpUp:
+      return "MLP up";
+    case Slot::kMlpUpBias:
+      return "MLP up bias";
+    case Slot::kMlpDown:
+      return "MLP down";
+    case Slot::kMlpDownBias:
+      return "MLP down bias";
+  }
+  return "?";
+}
+
+}  // namespace peregrine::model

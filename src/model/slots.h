@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace peregrine::model {
+
+/// The places for weights in a decoder. Layer slots exist once per layer.
+enum class Slot : std::uint8_t {
+  kTokenEmbedding,   ///< [vocab, hidden]
+  kFinalNormWeight,  ///< [hidden]
+  kFinalNormBias,
+  kHead,  ///< [vocab, hidden]; absent where the head is tied.
+  kHeadBias,
+  // Once per layer.
+  kAttentionNormWeight,
+  kAttentionNormBias,
+  kMlpNormWeight,
+  kMlpNormBias,
+  kQkv,  ///< [(heads + 2 kv_heads) * head_dim, hidden]: queries, keys, values.
+  kQkvBias,
+  kAttentionOut,  ///< [hidden, heads * head_dim]
+  kAttentionOutBias,
+  kMlpUp,  ///< [intermediate or 2 * intermediate, hidden]: gate before up.
+  kMlpUpBias,
+  kMlpDown,  ///< [hidden, intermediate]
+  kMlpDownBias,
+};
+
+const char* to_string(Slot slot);
+
+/// How tensor parallelism cuts a slot. Declared by the family, never guessed from names.
+enum class Cut : std::uint8_t {
+  kReplicated,  ///< Every rank holds all of it.
+  kColumn,      ///< Output rows are cut; each part of a fused slot on its own.
+  kRow,         ///< Input columns are cut; the partial outputs are summed.
+  kHeadGroup,   ///< Output rows are cut by whole groups of query heads with their key-value head.
+  kVocabulary,  ///< Rows are vocabulary entries.
+};
+
+/// Rows [first, first + count * step) of a stored tensor in runs: `run` rows are taken, then rows are skipped
+/// up to `step`, `count` times. One run of everything: {0, rows, rows, 1}.
+struct RowRuns {
+  std::int64_t first = 0;
+  std::int64_t run = 0;
+  std::int64_t step = 0;
+  std::int64_t count = 0;
+};
+
+/// A named part of a fused slot (query, key, value, gate, up) with where its rows come from. Parts keep their
+/// names and row ranges so that adapters and slicing can address them.
+struct Part {
+  std::string name;    ///< "q", "k", "v", "gate", "up", or "" where the slot is not fused.
+  std::string tensor;  ///< Tensor name in the checkpoint.
+  std::vector<std::int64_t> tensor_shape;  ///< Full shape the checkpoint must have.
+  RowRuns rows;                            ///< Which of its rows, in the order in which they are taken.
+};
+
+/// Everything needed to fill a slot from a checkpoint.
+struct SlotSource {
+  Slot slot;
+  Cut cut = Cut::kReplicated;
+  std::vector<Part> parts;  ///< Stacked in this order.
+  bool transposed = false;  ///< Stored as [in, out] (GPT-2's Conv1D); runs then count columns.
+};
+
+}  // namespace peregrine::model
