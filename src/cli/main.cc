@@ -14,6 +14,24 @@ namespace {
 constexpr int kFailed = 1;
 constexpr int kWrongUsage = 2;
 
+bool is_command(const CLI::App& app, const std::string& name) {
+  for (const CLI::App* command : app.get_subcommands({})) {
+    if (command->check_name(name)) return true;
+  }
+  return false;
+}
+
+/// Throws Error naming the first argument where that should be a command and is none; CLI11 would only say
+/// that a command is missing.
+void check_command(const CLI::App& app, int argc, char** argv) {
+  if (argc < 2 || argv[1][0] == '-' || is_command(app, argv[1])) return;
+  std::string known;
+  for (const CLI::App* command : app.get_subcommands({}))
+    known += (known.empty() ? "" : ", ") + command->get_name();
+  peregrine::core::fail(peregrine::core::ErrorKind::kInvalidArgument, "command {} is unknown; known are {}",
+                        peregrine::core::quoted(argv[1]), known);
+}
+
 /// Parses and runs; returns the exit code.
 int run(int argc, char** argv) {
   CLI::App app(
@@ -35,6 +53,7 @@ int run(int argc, char** argv) {
   peregrine::cli::add_detokenize(app);
   peregrine::cli::add_inspect(app);
   peregrine::cli::add_bench(app);
+  check_command(app, argc, argv);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

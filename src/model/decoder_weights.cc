@@ -198,11 +198,6 @@ class Loader {
     std::int64_t rows = 0;
     for (const auto& part : source.parts) {
       const DType stored = source_.check(part.tensor, part.tensor_shape);
-      if (!core::is_weight_float(stored)) {
-        fail(ErrorKind::kUnsupported,
-             "tensor {} has elements of type {}; supported are float32, float16 and bfloat16",
-             core::quoted(part.tensor, 200), core::to_string(stored));
-      }
       const std::int64_t part_rows = part.rows.run * part.rows.count;
       rows += part_rows;
       job.bytes += static_cast<std::uint64_t>(part_rows) *

@@ -36,9 +36,10 @@ const Family& find_family(std::string_view architecture, std::string_view model_
   for (const Family* family : kFamilies) {
     for (const auto name : family->architectures) known += (known.empty() ? "" : ", ") + std::string(name);
   }
-  core::fail(core::ErrorKind::kUnsupported,
-             "architecture {} (model type {}) is not supported; supported are {}", core::quoted(architecture),
-             core::quoted(model_type), known);
+  core::fail(
+      core::ErrorKind::kUnsupported,
+      "config.json: 'architectures' names {} (model type {}), which is not supported; supported are {}",
+      core::quoted(architecture), core::quoted(model_type), known);
 }
 
 }  // namespace peregrine::model

@@ -62,31 +62,41 @@ std::optional<std::int32_t> optional_id(const JsonView& value) {
   return token_id(value);
 }
 
-std::optional<std::int32_t> id_of(const std::vector<JsonView>& files, std::string_view key) {
-  for (const auto& file : files) {
-    if (const auto value = file.find(key)) return optional_id(*value);
-  }
-  return std::nullopt;
-}
-
-/// One id or a list of them, each once.
-std::vector<std::int32_t> ids_of(const std::vector<JsonView>& files, std::string_view key) {
+/// The value of `key` in the first file that has it, read by `read`. The others are read as well: what is
+/// wrong in a file is wrong even where another file's word counts.
+template <typename Read>
+auto first_of(const std::vector<JsonView>& files, std::string_view key, Read read) {
+  std::optional<decltype(read(files.front()))> first;
   for (const auto& file : files) {
     const auto value = file.find(key);
     if (!value) continue;
-    if (value->is_array()) {
-      std::vector<std::int32_t> out;
-      std::unordered_set<std::int32_t> seen;
-      for (const std::int32_t id : token_ids(*value)) {
-        if (seen.insert(id).second) out.push_back(id);
-      }
-      return out;
-    }
-    if (!value->is_integer()) value->fail_expected("a token id or a list of token ids");
-    const auto id = optional_id(*value);
-    return id ? std::vector{*id} : std::vector<std::int32_t>();
+    auto found = read(*value);
+    if (!first) first = std::move(found);
   }
-  return {};
+  return first;
+}
+
+std::optional<std::int32_t> id_of(const std::vector<JsonView>& files, std::string_view key) {
+  return first_of(files, key, optional_id).value_or(std::nullopt);
+}
+
+/// One id or a list of them, each once.
+std::vector<std::int32_t> read_ids(const JsonView& value) {
+  if (value.is_array()) {
+    std::vector<std::int32_t> out;
+    std::unordered_set<std::int32_t> seen;
+    for (const std::int32_t id : token_ids(value)) {
+      if (seen.insert(id).second) out.push_back(id);
+    }
+    return out;
+  }
+  if (!value.is_integer()) value.fail_expected("a token id or a list of token ids");
+  const auto id = optional_id(value);
+  return id ? std::vector{*id} : std::vector<std::int32_t>();
+}
+
+std::vector<std::int32_t> ids_of(const std::vector<JsonView>& files, std::string_view key) {
+  return first_of(files, key, read_ids).value_or(std::vector<std::int32_t>());
 }
 
 }  // namespace

@@ -151,8 +151,9 @@ const StoredTensor* Checkpoint::find(std::string_view name) const {
 const StoredTensor& Checkpoint::require(std::string_view name, std::span<const std::int64_t> shape) const {
   const StoredTensor* tensor = find(name);
   if (tensor == nullptr) {
-    fail(ErrorKind::kNotFound, "{}: tensor {} of shape {} is missing; found {} other tensors",
-         directory_.string(), core::quoted(name, 200), shape_text(shape), by_name_.size());
+    const auto& file = files_.size() == 1 ? files_.front().path() : directory_ / kIndexName;
+    fail(ErrorKind::kNotFound, "{}: tensor {} of shape {} is missing; found {} other tensors", file.string(),
+         core::quoted(name, 200), shape_text(shape), by_name_.size());
   }
   if (!std::equal(shape.begin(), shape.end(), tensor->shape.begin(), tensor->shape.end())) {
     fail(ErrorKind::kInvalidArgument, "{}: tensor {} must have shape {}, found {} ({})",

@@ -3,6 +3,8 @@
 
 #include <utility>
 
+#include "core/error.h"
+
 namespace peregrine::weights {
 
 CheckpointSource::CheckpointSource(const Checkpoint& checkpoint, std::string optional_prefix)
@@ -22,7 +24,14 @@ core::DType CheckpointSource::check(std::string_view name, std::span<const std::
 
 const StoredTensor& CheckpointSource::require(std::string_view name, std::span<const std::int64_t> shape) {
   const StoredTensor* tensor = find(name);
-  return checkpoint_.require(tensor != nullptr ? std::string_view(tensor->name) : name, shape);
+  const StoredTensor& found =
+      checkpoint_.require(tensor != nullptr ? std::string_view(tensor->name) : name, shape);
+  if (!core::is_weight_float(found.dtype)) {
+    core::fail(core::ErrorKind::kUnsupported,
+               "{}: tensor {} has elements of type {}; supported are float32, float16 and bfloat16",
+               found.file->string(), core::quoted(found.name, 200), core::to_string(found.dtype));
+  }
+  return found;
 }
 
 void CheckpointSource::will_need(std::string_view name) {

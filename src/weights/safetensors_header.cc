@@ -280,7 +280,7 @@ SafetensorsHeader parse_safetensors_header(std::string_view json, std::uint64_t 
   }
   SafetensorsHeader header;
   HeaderSink sink(where, header);
-  read_json(json, where, sink);
+  read_json(json, fmt::format("{}: header", where), sink);
   check_names(header, where);
   check_sizes(header, where);
   // Empty tensors sort before the tensor that begins where they lie.

@@ -16,8 +16,9 @@ class TensorSource {
  public:
   virtual ~TensorSource() = default;
 
-  /// The element type of the tensor `name`, which must have exactly this shape; reads or makes no data.
-  /// Throws Error that names the tensor, the file, what was expected and what was found.
+  /// The element type of the tensor `name`, which must have exactly this shape and be made of float32,
+  /// float16 or bfloat16; reads or makes no data. Throws Error that names the tensor, the file, what was
+  /// expected and what was found.
   virtual core::DType check(std::string_view name, std::span<const std::int64_t> shape) = 0;
 
   /// The tensor itself; throws as check() does. Valid until release() or the end of the source.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,9 @@ struct DeviceCase {
     return ops::create_device(device, {.threads = threads, .isa = isa});
   }
 };
+
+/// For test names and failure messages.
+inline void PrintTo(const DeviceCase& device, std::ostream* out) { *out << device.name(); }
 
 /// The reference device, and the cpu device with every instruction set that this processor can run.
 inline std::vector<DeviceCase> all_devices() {

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+// Matrix products on the cpu device in Falcon-7B's shapes, as fractions of what the machine can do.
+// Environment: PEREGRINE_ISA forces an instruction set, PEREGRINE_THREADS the number of threads.
+//
+//   linear_bench --benchmark_filter=bf16
+
+#include <benchmark/benchmark.h>
+#include <fmt/format.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ops/cpu/limits.h"
+#include "ops/device.h"
+
+namespace {
+
+using namespace peregrine;
+using core::DType;
+
+struct Shape {
+  const char* name;
+  std::int64_t n, k;
+};
+constexpr Shape kShapes[] = {{"qkv", 4672, 4544},
+                             {"out", 4544, 4544},
+                             {"up", 18176, 4544},
+                             {"down", 4544, 18176},
+                             {"head", 65024, 4544}};
+
+/// Weights of one shape read in turn, together beyond any last-level cache.
+constexpr std::int64_t kWorkingSet = std::int64_t{700} << 20;
+
+struct Machine {
+  std::unique_ptr<ops::Device> device;
+  ops::cpu::Limits limits;
+};
+
+const Machine& machine() {
+  static const Machine instance = [] {
+    const char* isa = std::getenv("PEREGRINE_ISA");
+    const char* threads = std::getenv("PEREGRINE_THREADS");
+    const ops::DeviceOptions options{threads != nullptr ? std::atoi(threads) : 0, isa != nullptr ? isa : ""};
+    Machine m{ops::create_device("cpu", options), ops::cpu::measure_limits(options.threads, options.isa)};
+    fmt::print("{}: {:.1f} GB/s, {:.0f} Gflop/s float32, {:.0f} Gflop/s bfloat16\n", m.device->description(),
+               m.limits.read_bandwidth / 1e9, m.limits.f32_rate / 1e9, m.limits.bf16_rate / 1e9);
+    return m;
+  }();
+  return instance;
+}
+
+std::vector<std::unique_ptr<ops::Weight>> weights_of(const Shape& shape, DType type, std::int64_t rows) {
+  const std::int64_t size = static_cast<std::int64_t>(core::size_of(type));
+  const std::vector<std::byte> values(static_cast<std::size_t>(shape.n * shape.k * size), std::byte{0x3c});
+  const ops::HostMatrix host{values.data(), type, shape.n, shape.k, shape.k};
+  const std::int64_t copies = rows > 64 ? 1 : kWorkingSet / (shape.n * shape.k * size) + 1;
+  std::vector<std::unique_ptr<ops::Weight>> weights;
+  for (std::int64_t i = 0; i < copies; ++i) {
+    weights.push_back(machine().device->pack({&host, 1}, type, ops::WeightUse::kLinear));
+  }
+  return weights;
+}
+
+void linear(benchmark::State& state, const Shape& shape, DType weight_type, DType type, std::int64_t rows) {
+  ops::Device& device = *machine().device;
+  const auto weights = weights_of(shape, weight_type, rows);
+  const auto size = static_cast<std::int64_t>(core::size_of(type));
+  const ops::Buffer in = device.allocate(static_cast<std::size_t>(rows * shape.k * size));
+  const ops::Buffer out = device.allocate(static_cast<std::size_t>(rows * shape.n * size));
+  const auto stream = device.create_stream();
+  ops::LinearArgs args;
+  args.in = {in.address(), type, rows, shape.k, shape.k};
+  args.out = {out.address(), type, rows, shape.n, shape.n};
+  std::size_t turn = 0;
+  for (auto _ : state) {
+    args.weight = weights[turn++ % weights.size()].get();
+    stream->linear(args);
+    stream->wait(stream->record());
+  }
+  const double passes = static_cast<double>(state.iterations());
+  const double bytes =
+      static_cast<double>(shape.n * shape.k) * static_cast<double>(core::size_of(weight_type));
+  const double operations = 2.0 * static_cast<double>(shape.n * shape.k * rows);
+  const auto rate = benchmark::Counter::kIsRate;
+  const double peak = type == DType::kBF16 ? machine().limits.bf16_rate : machine().limits.f32_rate;
+  state.counters["GB/s"] = benchmark::Counter(passes * bytes / 1e9, rate);
+  state.counters["of_bandwidth"] = benchmark::Counter(passes * bytes / machine().limits.read_bandwidth, rate);
+  state.counters["Gflop/s"] = benchmark::Counter(passes * operations / 1e9, rate);
+  state.counters["of_peak"] = benchmark::Counter(passes * operations / peak, rate);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  struct Types {
+    const char* name;
+    DType weight, activation;
+  };
+  constexpr Types kTypes[] = {{"bf16*bf16", DType::kBF16, DType::kBF16},
+                              {"bf16*f32", DType::kBF16, DType::kF32},
+                              {"f16*f32", DType::kF16, DType::kF32},
+                              {"f32*f32", DType::kF32, DType::kF32}};
+  for (const Types& types : kTypes) {
+    for (const Shape& shape : kShapes) {
+      for (const std::int64_t rows : {1, 2, 4, 8, 16, 32, 128, 512}) {
+        const auto name = fmt::format("{}/{}/M{}", types.name, shape.name, rows);
+        benchmark::RegisterBenchmark(
+            name.c_str(),
+            [=](benchmark::State& state) { linear(state, shape, types.weight, types.activation, rows); })
+            ->Unit(benchmark::kMillisecond)
+            ->UseRealTime();
+      }
+    }
+  }
+  benchmark::Initialize(&argc, argv);
+  machine();
+  benchmark::RunSpecifiedBenchmarks();
+}

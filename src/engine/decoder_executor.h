@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "decoding/sampler.h"
+#include "engine/step_executor.h"
+#include "model/decoder.h"
+#include "ops/device.h"
+
+namespace peregrine::engine {
+
+/// Runs steps of a decoder on a stream of a device: copies blocks, computes logits, brings them to the host,
+/// draws tokens there in stream order, and sends them back for the next step. Only the stream's thread
+/// touches a slot's sampler while a step that samples the slot is in flight.
+class DecoderExecutor : public StepExecutor {
+ public:
+  /// `device` and `model` must outlive it. Throws Error(kOverloaded) where memory does not suffice.
+  DecoderExecutor(ops::Device& device, const model::Decoder& model, const model::StepLimits& limits,
+                  std::int32_t kv_blocks, std::int32_t steps_in_flight);
+  ~DecoderExecutor() override;
+
+  Ticket launch(const StepPlan& plan) override;
+  std::span<const decoding::SampledToken> collect(Ticket ticket) override;
+
+  /// Memory of step buffers and host staging, in bytes; the KV cache is not among it.
+  std::size_t buffer_bytes() const;
+
+ private:
+  /// Host memory of one step in flight.
+  struct Step {
+    DecoderExecutor* executor = nullptr;
+    std::vector<StepSample> samples;
+    std::vector<std::int32_t> copies;
+    std::vector<decoding::SampledToken> drawn;  ///< As many as there may be; the first samples.size() count.
+    ops::EventId event = 0;
+    std::string failure;  ///< What went wrong in sampling.
+  };
+
+  void open_slots(const StepPlan& plan);
+  void copy_blocks(const StepPlan& plan, Step& step);
+  void download_logits(const ops::Matrix& logits);
+  /// On the stream's thread.
+  void sample(Step& step);
+
+  const model::Decoder& model_;
+  std::int64_t vocab_size_;
+  std::unique_ptr<model::StepBuffers> buffers_;
+  std::unique_ptr<ops::KvCache> cache_;
+  ops::Buffer copy_pairs_;
+  std::vector<Step> steps_;
+  Ticket launched_ = 0;
+  // The stream runs in order: each step is done with these before the next one's operations touch them.
+  std::vector<float> logits_;
+  std::vector<float> shared_row_;  ///< Copy of a row that several sequences draw from.
+  std::vector<std::int32_t> slot_tokens_;
+  decoding::SamplerScratch scratch_;
+  std::vector<std::optional<decoding::SequenceSampler>> samplers_;  ///< By slot.
+  /// Last: destroyed first, when nothing is queued any more.
+  std::unique_ptr<ops::Stream> stream_;
+};
+
+}  // namespace peregrine::engine

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "engine/engine.h"
+#include "engine/scheduler.h"
+#include "engine/step_executor.h"
+
+namespace peregrine::engine {
+
+/// The loop between a scheduler and an executor: what Engine does, without a device. Not thread-safe.
+class RollingBatch {
+ public:
+  /// `executor` must be made for `limits.steps_in_flight` steps and outlive this.
+  RollingBatch(const BatchLimits& limits, StepExecutor& executor);
+
+  /// Queues a request; `frequencies` are the rotary frequencies for its prompt. See Engine::submit.
+  void submit(Request request, std::vector<float> frequencies);
+  /// See Engine::cancel.
+  bool cancel(RequestId id) { return scheduler_.cancel(id); }
+  /// See Engine::step.
+  bool step(EventSink& sink);
+  /// See Engine::idle.
+  bool idle() const { return scheduler_.idle(); }
+  EngineStats stats() const { return scheduler_.stats(); }
+  /// See Engine::preempt_youngest.
+  bool preempt_youngest() { return scheduler_.preempt_youngest(); }
+
+  /// For tests.
+  const Scheduler& scheduler() const { return scheduler_; }
+
+ private:
+  Scheduler scheduler_;
+  StepExecutor& executor_;
+  StepPlan plan_;
+  std::vector<StepExecutor::Ticket> tickets_;  ///< Of the steps in flight, oldest first.
+  std::vector<SequenceEvent> events_;
+  bool failed_ = false;
+};
+
+/// The limits of one step of a rolling batch.
+model::StepLimits step_limits(const BatchLimits& limits);
+
+}  // namespace peregrine::engine

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "core/dtype.h"
+#include "ops/tensor.h"
+
+// The argument structs of a stream's operations. All addresses are device addresses; everything an argument
+// points to must stay as it is until the operation has run (see Stream::record). Rows means rows of the
+// step's ragged batch: the tokens of all its sequences, one sequence after the other, nothing padded.
+
+namespace peregrine::ops {
+
+class Weight;
+class KvCache;
+
+/// How the rows of a step belong to sequences, and where each sequence's keys and values lie.
+struct Batch {
+  std::int32_t rows = 0;       ///< Tokens in this step.
+  std::int32_t sequences = 0;  ///< Sequences in this step.
+  Ints token_ids;        ///< [rows]; an id >= 0, or ~slot for "the token last written to slot_tokens[slot]".
+  Ints slot_tokens;      ///< [slots]; the token sampled last in each slot.
+  Ints positions;        ///< [rows]; absolute position in its sequence, from 0.
+  Ints row_sequence;     ///< [rows]; which sequence of the step (0-based).
+  Ints sequence_starts;  ///< [sequences + 1]; first row of each sequence. A sequence's positions are
+                         ///< consecutive.
+  Ints block_tables;     ///< [sequences * table_stride]; KV block of each 16 positions.
+  std::int32_t table_stride = 0;
+};
+
+/// out[i] = scale * table[token_ids[i]]; out is float32. A token id outside the table gives a row of zeros.
+struct EmbedArgs {
+  Ints token_ids;
+  Ints slot_tokens;
+  const Weight* table = nullptr;  ///< [vocabulary, width], either layout.
+  float scale = 1.0f;
+  Matrix out;  ///< [rows, width] float32.
+};
+
+enum class NormKind : std::uint8_t {
+  kLayer,  ///< (x - mean) / sqrt(variance + epsilon) * weight + bias (Ba et al. 2016).
+  kRms,    ///< x / sqrt(mean of squares + epsilon) * weight (Zhang and Sennrich 2019).
+};
+
+/// Row-wise normalisation. One row's sum is never split over threads.
+struct NormArgs {
+  NormKind kind = NormKind::kLayer;
+  float epsilon = 1e-5f;
+  Matrix in;       ///< [any, width] float32.
+  Ints row_index;  ///< Optional [out.rows]: out row i normalises in row row_index[i]; else row i.
+  Floats weight;   ///< [width].
+  Floats bias;     ///< Optional [width].
+  Matrix out;      ///< [rows, width] float32 or bfloat16.
+};
+
+enum class Activation : std::uint8_t {
+  kNone,
+  kGelu,      ///< x * Phi(x), with the error function.
+  kGeluTanh,  ///< The tanh approximation (GPT-2's "gelu_new", "gelu_pytorch_tanh").
+  kSilu,      ///< x * sigmoid(x).
+  kRelu,
+};
+
+/// out = activation(in * weight^T + bias) + residual, accumulated in float32, each output element over K in
+/// one fixed order for every number of rows and threads. bfloat16 `in` with a bfloat16 weight multiplies in
+/// bfloat16 (products exact in float32); every other pair multiplies in float32.
+struct LinearArgs {
+  Matrix in;                       ///< [rows, K] float32 or bfloat16.
+  const Weight* weight = nullptr;  ///< [N, K].
+  Floats bias;                     ///< Optional [N].
+  Activation activation = Activation::kNone;
+  Matrix residual;  ///< Optional [rows, N] float32; may be the same memory as out.
+  Matrix out;       ///< [rows, N] float32 or bfloat16; must not overlap `in`.
+};
+
+/// out = activation(in[:, :n]) * in[:, n:], n = out.cols. out may have any float type; must not overlap `in`.
+struct GatedActivationArgs {
+  Activation activation = Activation::kSilu;
+  Matrix in;   ///< [rows, 2 n].
+  Matrix out;  ///< [rows, n].
+};
+
+/// Cosines and sines of position * inverse_frequency, each times `scale` (Su et al. 2021). The product is
+/// rounded to float32 before the cosine, as in transformers.
+struct RotaryAnglesArgs {
+  Batch batch;
+  Floats inverse_frequencies;  ///< [sequences * half]: each sequence has its own (length-dependent scaling).
+  std::int32_t half = 0;       ///< Rotated width / 2.
+  float scale = 1.0f;          ///< "attention factor" of yarn and longrope.
+  Matrix cosines;              ///< [rows, half] float32.
+  Matrix sines;                ///< [rows, half] float32.
+};
+
+enum class RotaryStyle : std::uint8_t {
+  kHalves,  ///< Pairs (i, i + half): GPT-NeoX, Llama, Falcon.
+  kPairs,   ///< Pairs (2 i, 2 i + 1): GPT-J.
+};
+
+/// Rotates queries in place, and writes rotated keys, and values, to the cache at each row's position.
+struct RotateAndStoreArgs {
+  Batch batch;
+  Matrix qkv;  ///< [rows, (heads + 2 kv_heads) * head_dim]: all query heads, all key heads, all value heads.
+  std::int32_t heads = 0;
+  Matrix cosines;  ///< Optional: none means no rotation.
+  Matrix sines;
+  RotaryStyle style = RotaryStyle::kHalves;
+  KvCache* cache = nullptr;  ///< kv_heads, head_dim and the stored type are the cache's.
+  std::int32_t layer = 0;
+};
+
+/// Causal attention of every row over its sequence's cached positions 0..position (its own included), query
+/// head h reading key-value head h / (heads / kv_heads). Keys are walked in segments of a fixed number of
+/// positions anchored at 0, each from a fresh softmax state, merged in order; keys and values are read as the
+/// cache stores them. score = scale * (q . k) + bias of the key's position.
+struct AttentionArgs {
+  Batch batch;
+  Matrix queries;  ///< [rows, heads * head_dim] float32 or bfloat16.
+  std::int32_t heads = 0;
+  const KvCache* cache = nullptr;
+  std::int32_t layer = 0;
+  float scale = 1.0f;
+  Floats
+      alibi_slopes;  ///< Optional [heads] (Press et al. 2021): the bias is alibi_scale * (slope * position).
+  float alibi_scale = 1.0f;
+  bool alibi_in_bfloat16 = false;  ///< The product slope * position is rounded to bfloat16 (Falcon).
+  Matrix out;                      ///< [rows, heads * head_dim], same type as queries; must not overlap it.
+};
+
+/// Copies whole blocks within a cache, all layers: block pairs[2 i] to block pairs[2 i + 1].
+struct CopyBlocksArgs {
+  KvCache* cache = nullptr;
+  Ints pairs;  ///< [2 * count]
+  std::int32_t count = 0;
+};
+
+}  // namespace peregrine::ops

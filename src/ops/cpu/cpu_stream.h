@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <variant>
+#include <vector>
+
+#include "ops/cpu/compute.h"
+#include "ops/cpu/operations.h"
+#include "ops/stream.h"
+
+namespace peregrine::ops::cpu {
+
+/// A ring of operations, and a thread that carries them out in order with all threads of the device. Where
+/// nothing is queued the thread spins for 50 us and then sleeps. Several streams of one device take turns
+/// operation by operation.
+///
+/// After an operation failed, the stream carries out no other, except for functions of host() and events;
+/// wait() throws what was wrong. Destruction waits for all that is queued.
+class CpuStream final : public Stream {
+ public:
+  explicit CpuStream(Compute& compute);
+  ~CpuStream() override;
+
+  void upload(DeviceAddress target, const void* source, std::size_t bytes) override;
+  void download(void* target, DeviceAddress source, std::size_t bytes) override;
+  void host(void (*function)(void*), void* context) override;
+  void embed(const EmbedArgs& args) override { enqueue(args); }
+  void norm(const NormArgs& args) override { enqueue(args); }
+  void linear(const LinearArgs& args) override { enqueue(args); }
+  void gated_activation(const GatedActivationArgs& args) override { enqueue(args); }
+  void rotary_angles(const RotaryAnglesArgs& args) override { enqueue(args); }
+  void rotate_and_store(const RotateAndStoreArgs& args) override { enqueue(args); }
+  void attention(const AttentionArgs& args) override { enqueue(args); }
+  void copy_blocks(const CopyBlocksArgs& args) override { enqueue(args); }
+  EventId record() override;
+  bool done(EventId event) override;
+  void wait(EventId event) override;
+
+ private:
+  struct Copy {
+    void* target;
+    const void* source;
+    std::size_t bytes;
+  };
+  struct HostCall {
+    void (*function)(void*);
+    void* context;
+  };
+  struct Stop {};
+  using Operation = std::variant<Stop, Copy, HostCall, EmbedArgs, NormArgs, LinearArgs, GatedActivationArgs,
+                                 RotaryAnglesArgs, RotateAndStoreArgs, AttentionArgs, CopyBlocksArgs>;
+
+  void enqueue(const Operation& operation);
+  void dispatch();
+  void execute(const Operation& operation);
+
+  Compute& compute_;
+  AttentionPlan plan_;
+  std::vector<Operation> ring_;
+  // Counts since creation; operation i lies at ring_[i % size]. Each on a cache line of its own.
+  alignas(64) std::atomic<std::uint64_t> enqueued_{0};
+  alignas(64) std::atomic<std::uint64_t> finished_{0};
+  alignas(64) std::atomic<bool> failed_{false};
+  std::mutex failure_mutex_;
+  std::string failure_;
+  std::thread thread_;
+};
+
+}  // namespace peregrine::ops::cpu

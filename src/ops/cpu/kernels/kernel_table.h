@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+// What the kernels of every instruction set look like from outside: plain structs and a table of functions.
+// Kernel sources include this and the compiler's intrinsics, nothing else: an inline function of a shared
+// header that a compiler chose not to inline would be emitted with, say, AVX-512 instructions under a name
+// that all objects share, and the linker keeps only one of them. tests/ops_cpu checks the objects' symbols.
+
+namespace peregrine::ops::cpu {
+
+/// Output rows side by side in a packed panel: one logical vector.
+inline constexpr int kPanelRows = 16;
+
+/// Panels that a linear work item covers at most: four streams of weights, 64 output rows.
+inline constexpr int kTilePanels = 4;
+
+/// Rows of the batch whose float32 sums are kept while K is walked in blocks: 512 x 64 floats are 128 KiB,
+/// well inside a core's L2.
+inline constexpr int kRowBlock = 512;
+
+/// Query vectors that one attention work item holds at most.
+inline constexpr int kAttentionQueries = 48;
+
+/// Tokens of a KV block and of an attention segment (checked against device.h in the device).
+inline constexpr int kCacheBlock = 16;
+inline constexpr int kSegment = 128;
+
+enum class Number : std::uint8_t { kF32, kF16, kBF16 };
+
+enum class ActivationKind : std::uint8_t { kNone, kGelu, kGeluTanh, kSilu, kRelu };
+
+/// Activations of a linear operation, packed for broadcasting: for each block of K, for each group of rows,
+/// for each k (or pair of k), the group's values side by side. Rows are dealt to groups as evenly as
+/// possible; the first `rows % groups` groups have one more.
+struct LinearPlan {
+  std::int64_t rows = 0;     ///< At most kRowBlock.
+  std::int64_t k = 0;        ///< Padded: even.
+  std::int64_t groups = 0;   ///< ceil(rows / tokens of the register tile).
+  std::int64_t k_block = 0;  ///< Even.
+  bool pairs = false;        ///< Packed as bfloat16 pairs; else as float32.
+  bool widen = false;        ///< Widen each block of weights to float32 in scratch memory first.
+};
+
+struct PackActivationsTask {
+  LinearPlan plan;
+  const std::byte* in = nullptr;  ///< [rows, in_cols] of `type`, row stride in elements.
+  Number type = Number::kF32;
+  std::int64_t in_cols = 0;
+  std::int64_t in_stride = 0;
+  std::byte* packed = nullptr;  ///< rows * k elements of 4 (or, in pairs, 2) bytes.
+};
+
+struct LinearTask {
+  LinearPlan plan;
+  const std::byte* activations = nullptr;  ///< As packed by pack_activations.
+  const std::byte* weight = nullptr;       ///< Panels; see weight.h.
+  std::int64_t panel_bytes = 0;
+  Number weight_type = Number::kF32;
+  std::int64_t n = 0;  ///< Output columns.
+  const float* bias = nullptr;
+  ActivationKind activation = ActivationKind::kNone;
+  const float* residual = nullptr;
+  std::int64_t residual_stride = 0;
+  std::byte* out = nullptr;
+  Number out_type = Number::kF32;
+  std::int64_t out_stride = 0;
+};
+
+struct NormTask {
+  bool rms = false;
+  float epsilon = 0;
+  const float* in = nullptr;
+  std::int64_t in_stride = 0;
+  std::int64_t in_rows = 0;
+  const std::int32_t* row_index = nullptr;
+  const float* weight = nullptr;
+  const float* bias = nullptr;
+  std::int64_t width = 0;
+  std::byte* out = nullptr;
+  Number out_type = Number::kF32;
+  std::int64_t out_stride = 0;
+};
+
+struct GatedTask {
+  ActivationKind activation = ActivationKind::kSilu;
+  const std::byte* in = nullptr;
+  Number in_type = Number::kF32;
+  std::int64_t in_stride = 0;
+  std::byte* out = nullptr;
+  Number out_type = Number::kF32;
+  std::int64_t out_stride = 0;
+  std::int64_t n = 0;
+};
+
+/// Layout of a KV cache piece, that is of one block, layer and key-value head (see kv_cache.h): first a panel
+/// of keys, rows being the 16 tokens and K the head's width; then one panel of values per 16 dimensions, rows
+/// being the dimensions and K the 16 tokens.
+struct AttentionTask {
+  const std::byte* queries = nullptr;
+  std::byte* out = nullptr;
+  Number query_type = Number::kF32;
+  std::int64_t query_stride = 0;
+  std::int64_t out_stride = 0;
+  std::int64_t head_dim = 0;
+  std::int64_t group = 0;  ///< Query heads per key-value head.
+
+  const std::byte* cache = nullptr;  ///< Piece of block 0, this layer, key-value head 0.
+  Number cache_type = Number::kF32;
+  std::int64_t block_bytes = 0;
+  std::int64_t head_bytes = 0;
+  std::int64_t key_bytes = 0;  ///< Size of a piece's key panel.
+
+  const std::int32_t* positions = nullptr;
+  float scale = 1;
+  const float* slopes = nullptr;
+  float slope_scale = 1;
+  bool slopes_in_bfloat16 = false;
+};
+
+/// Query vectors [begin, begin + count) of one sequence and key-value head, numbered row by row: row begin /
+/// group.
+struct AttentionItem {
+  std::int64_t first_row = 0;  ///< The sequence's first row in the batch.
+  std::int64_t kv_head = 0;
+  std::int64_t begin = 0;
+  int count = 0;  ///< At most kAttentionQueries.
+  const std::int32_t* block_table = nullptr;
+};
+
+/// The kernels of one instruction set. All are pure functions of their arguments and may run on any number of
+/// threads on disjoint outputs. `scratch` is 64-byte aligned memory of the calling thread.
+struct KernelTable {
+  const char* name;
+  int tile_tokens;  ///< Rows of the batch in a register tile.
+  bool dot_bf16;    ///< bfloat16 pairs are multiplied by an instruction made for them.
+  const char* arithmetic;
+
+  std::size_t linear_scratch;  ///< Bytes that `linear` needs.
+  std::size_t (*attention_scratch)(std::int64_t head_dim);
+
+  void (*pack_activations)(const PackActivationsTask& task, std::int64_t group_begin, std::int64_t group_end);
+  /// Computes output columns [16 * panel, 16 * (panel + count)), count <= kTilePanels, of all rows.
+  void (*linear)(const LinearTask& task, std::int64_t panel, int count, std::byte* scratch);
+  void (*norm)(const NormTask& task, std::int64_t row);
+  void (*gated)(const GatedTask& task, std::int64_t row, std::int64_t begin, std::int64_t end);
+  void (*attention)(const AttentionTask& task, const AttentionItem& item, std::byte* scratch);
+
+  /// Reads `bytes` (a multiple of 4096) in four parallel streams; returns something that depends on all of
+  /// it.
+  float (*read_memory)(const std::byte* data, std::size_t bytes);
+  /// Runs register-only multiply-adds and returns how many floating-point operations that were.
+  double (*spin_f32)(std::int64_t iterations);
+  /// The same in the instructions that bfloat16 matrix products use.
+  double (*spin_bf16)(std::int64_t iterations);
+};
+
+}  // namespace peregrine::ops::cpu

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+
+#include "core/checked.h"
+#include "ops/cpu/operations.h"
+#include "ops/cpu/weight.h"
+
+namespace peregrine::ops::cpu {
+namespace {
+
+/// Groups of rows from which on it pays to widen a block of weights once, in memory, instead of once per
+/// group in registers (which costs a sixth more instructions).
+constexpr std::int64_t kWidenGroups = 6;
+/// Blocks of K: 64 rows of a block, in float32 or as bfloat16 pairs, fill 32 KiB of L1 (48 KiB on today's
+/// servers) beside a group's activations. Where 16-bit weights are widened in registers, shorter blocks
+/// measure better.
+constexpr std::int64_t kFloatBlock = 128, kPairBlock = 256, kHalfBlock = 160;
+/// Elements of input up to which packing them is not worth waking the other threads.
+constexpr std::int64_t kSmallInput = 1 << 15;
+
+bool uses_pairs(const KernelTable& kernels, Number weight, Number activation) {
+  return kernels.dot_bf16 && weight == Number::kBF16 && activation == Number::kBF16;
+}
+
+/// How the product is cut. Depends on the shape alone, and changes no result.
+LinearPlan plan_for(const KernelTable& kernels, std::int64_t rows, std::int64_t k, Number weight,
+                    Number activation) {
+  LinearPlan plan;
+  plan.rows = rows;
+  plan.k = core::round_up<std::int64_t>(k, 2);
+  plan.groups = core::ceil_div<std::int64_t>(rows, kernels.tile_tokens);
+  plan.pairs = uses_pairs(kernels, weight, activation);
+  plan.widen = !plan.pairs && weight != Number::kF32 && plan.groups >= kWidenGroups;
+  plan.k_block = kHalfBlock;
+  if (plan.widen || weight == Number::kF32) plan.k_block = kFloatBlock;
+  if (plan.pairs) plan.k_block = kPairBlock;
+  if (plan.groups == 1) plan.k_block = plan.k;
+  return plan;
+}
+
+ActivationKind kind_of(Activation activation) {
+  switch (activation) {
+    case Activation::kNone:
+      return ActivationKind::kNone;
+    case Activation::kGelu:
+      return ActivationKind::kGelu;
+    case Activation::kGeluTanh:
+      return ActivationKind::kGeluTanh;
+    case Activation::kSilu:
+      return ActivationKind::kSilu;
+    case Activation::kRelu:
+      return ActivationKind::kRelu;
+  }
+  return ActivationKind::kNone;
+}
+
+const char* short_name(Number number) {
+  return number == Number::kF32 ? "f32" : number == Number::kF16 ? "f16" : "bf16";
+}
+
+void check(const LinearArgs& args, const CpuWeight* weight) {
+  require(weight != nullptr && weight->use() == WeightUse::kLinear, "linear without a weight packed for it");
+  const auto n = weight->rows();
+  require(args.in.cols == weight->cols() && args.out.cols == n && args.in.rows == args.out.rows,
+          "linear: {} x {} times a weight of {} x {} gives no {} x {}", args.in.rows, args.in.cols, n,
+          weight->cols(), args.out.rows, args.out.cols);
+  require(args.in.dtype != core::DType::kF16 && args.out.dtype != core::DType::kF16,
+          "linear: activations are float32 or bfloat16");
+  require(!args.bias || args.bias.size >= n, "linear: a bias of {} for {} columns", args.bias.size, n);
+  require(!args.residual || (args.residual.dtype == core::DType::kF32 && args.residual.cols == n &&
+                             args.residual.rows >= args.out.rows),
+          "linear: the residual must be float32, {} x {}", args.out.rows, n);
+}
+
+/// Rows [first, first + rows) of the operation, at most kRowBlock.
+void run_rows(Compute& compute, const LinearArgs& args, const CpuWeight& weight, std::int64_t first,
+              std::int64_t rows) {
+  const KernelTable& kernels = compute.kernels();
+  const auto row_of = [first](const Matrix& matrix) {
+    return matrix.data + first * matrix.stride * static_cast<std::int64_t>(core::size_of(matrix.dtype));
+  };
+  PackActivationsTask pack;
+  pack.type = number_of(args.in.dtype);
+  pack.plan = plan_for(kernels, rows, args.in.cols, number_of(weight.dtype()), pack.type);
+  pack.in = row_of(args.in);
+  pack.in_cols = args.in.cols;
+  pack.in_stride = args.in.stride;
+  const std::int64_t elements = rows * pack.plan.k;
+  pack.packed = compute.activations(static_cast<std::size_t>(elements * (pack.plan.pairs ? 2 : 4)));
+  compute.for_each(pack.plan.groups, elements > kSmallInput,
+                   [&](std::int64_t group, int) { kernels.pack_activations(pack, group, group + 1); });
+
+  LinearTask task;
+  task.plan = pack.plan;
+  task.activations = pack.packed;
+  task.weight = weight.data();
+  task.panel_bytes = weight.panel_bytes();
+  task.weight_type = number_of(weight.dtype());
+  task.n = weight.rows();
+  task.bias = reinterpret_cast<const float*>(args.bias.data);
+  task.activation = kind_of(args.activation);
+  if (args.residual) task.residual = reinterpret_cast<const float*>(row_of(args.residual));
+  task.residual_stride = args.residual.stride;
+  task.out = row_of(args.out);
+  task.out_type = number_of(args.out.dtype);
+  task.out_stride = args.out.stride;
+
+  // Strips of 4 panels where that leaves each thread two at least.
+  const std::int64_t panels = weight.panels();
+  const std::int64_t strip = std::clamp<std::int64_t>(panels / (2 * compute.threads()), 1, kTilePanels);
+  compute.for_each(core::ceil_div(panels, strip), true, [&](std::int64_t item, int thread) {
+    const auto count = static_cast<int>(std::min(strip, panels - item * strip));
+    kernels.linear(task, item * strip, count, compute.scratch(thread));
+  });
+}
+
+}  // namespace
+
+std::string linear_kernel_name(const KernelTable& kernels, Number weight, Number activation) {
+  return fmt::format("linear {}*{} {} panel{} tile{}x{} {}", short_name(weight), short_name(activation),
+                     kernels.name, kPanelRows, kTilePanels * kPanelRows, kernels.tile_tokens,
+                     uses_pairs(kernels, weight, activation) ? "dot" : kernels.arithmetic);
+}
+
+void run(Compute& compute, const LinearArgs& args) {
+  const auto* weight = dynamic_cast<const CpuWeight*>(args.weight);
+  check(args, weight);
+  // Blocks of rows of about equal size: each reads the weights once more, which 256 rows and more make up
+  // for.
+  const std::int64_t blocks = core::ceil_div<std::int64_t>(args.in.rows, kRowBlock);
+  for (std::int64_t i = 0; i < blocks; ++i) {
+    const std::int64_t first = args.in.rows * i / blocks;
+    run_rows(compute, args, *weight, first, args.in.rows * (i + 1) / blocks - first);
+  }
+}
+
+void run(Compute& compute, const GatedActivationArgs& args) {
+  require(args.in.cols == 2 * args.out.cols && args.in.rows >= args.out.rows,
+          "gated activation: {} x {} from {} x {}", args.out.rows, args.out.cols, args.in.rows, args.in.cols);
+  GatedTask task;
+  task.activation = kind_of(args.activation);
+  task.in = args.in.data;
+  task.in_type = number_of(args.in.dtype);
+  task.in_stride = args.in.stride;
+  task.out = args.out.data;
+  task.out_type = number_of(args.out.dtype);
+  task.out_stride = args.out.stride;
+  task.n = args.out.cols;
+  constexpr std::int64_t kColumns = 2048;  // about a microsecond of work, and a multiple of 16
+  const std::int64_t pieces = core::ceil_div(task.n, kColumns);
+  compute.for_each(args.out.rows * pieces, args.out.rows * task.n > 2 * kColumns,
+                   [&](std::int64_t item, int) {
+                     const std::int64_t begin = item % pieces * kColumns;
+                     compute.kernels().gated(task, item / pieces, begin, std::min(task.n, begin + kColumns));
+                   });
+}
+
+}  // namespace peregrine::ops::cpu

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+#include <vector>
+
+#include "ops/reference/operations.h"
+#include "ops/reference/storage.h"
+#include "ops/reference/views.h"
+
+namespace peregrine::ops::reference {
+namespace {
+
+using Part = ReferenceKvCache::Part;
+
+/// Where a step's sequences have their keys and values.
+class BlockTables {
+ public:
+  BlockTables(const AddressSpace& memory, const Batch& batch, const KvCacheSpec& spec)
+      : blocks_(spec.blocks),
+        stride_(batch.table_stride),
+        tables_(view(memory, batch.block_tables, std::int64_t{batch.sequences} * batch.table_stride,
+                     "batch.block_tables")) {}
+
+  /// The row of ReferenceKvCache::positions that holds a sequence's `position`.
+  std::int64_t row(std::int32_t sequence, std::int32_t position) const {
+    const std::int32_t entry = position / kBlockTokens;
+    expect(entry < stride_, "batch.block_tables: position {} is beyond a table of {} blocks", position,
+           stride_);
+    const std::int32_t block = tables_[static_cast<std::size_t>(sequence) * stride_ + entry];
+    expect(block >= 0 && block < blocks_, "batch.block_tables: block {} of a cache of {}", block, blocks_);
+    return std::int64_t{block} * kBlockTokens + position % kBlockTokens;
+  }
+
+ private:
+  std::int32_t blocks_;
+  std::int32_t stride_;
+  std::span<const std::int32_t> tables_;
+};
+
+/// Rotates one head, leaving what lies beyond the rotated width.
+void rotate(std::vector<float>& head, const std::vector<float>& cosines, const std::vector<float>& sines,
+            RotaryStyle style) {
+  const std::size_t half = cosines.size();
+  for (std::size_t i = 0; i < half; ++i) {
+    float& first = style == RotaryStyle::kHalves ? head[i] : head[2 * i];
+    float& second = style == RotaryStyle::kHalves ? head[i + half] : head[2 * i + 1];
+    const float x = first;
+    const float y = second;
+    first = x * cosines[i] - y * sines[i];
+    second = y * cosines[i] + x * sines[i];
+  }
+}
+
+/// A softmax over some keys, not yet divided by its sum: sum of exp(score - maximum), and of that times the
+/// value.
+struct SoftmaxState {
+  explicit SoftmaxState(std::size_t width) : values(width, 0.0f) {}
+
+  float maximum = -std::numeric_limits<float>::infinity();
+  float sum = 0;
+  std::vector<float> values;
+};
+
+/// Adds the keys of a later segment (Milakov and Gimelshein 2018, algorithm 3, over segments).
+void merge(SoftmaxState& total, const SoftmaxState& segment) {
+  // A segment without any visible key changes nothing, not even a rounding.
+  if (segment.maximum == -std::numeric_limits<float>::infinity() && segment.sum == 0) return;
+  const float maximum = std::max(total.maximum, segment.maximum);
+  const float keep = std::exp(total.maximum - maximum);
+  const float add = std::exp(segment.maximum - maximum);
+  total.maximum = maximum;
+  total.sum = total.sum * keep + segment.sum * add;
+  for (std::size_t i = 0; i < total.values.size(); ++i) {
+    total.values[i] = total.values[i] * keep + segment.values[i] * add;
+  }
+}
+
+/// Attention of one operation: what stays the same for all rows and heads.
+class Attention {
+ public:
+  Attention(const AddressSpace& memory, const AttentionArgs& args)
+      : args_(args),
+        cache_(ReferenceKvCache::of(args.cache)),
+        batch_(memory, args.batch),
+        tables_(memory, args.batch, cache_.spec()),
+        width_(cache_.spec().head_dim),
+        queries_(memory, args.queries, batch_.rows, std::int64_t{args.heads} * width_, "attention queries"),
+        keys_(cache_view(memory, Part::kKeys)),
+        values_(cache_view(memory, Part::kValues)),
+        out_(memory, args.out, batch_.rows, std::int64_t{args.heads} * width_, "attention out") {
+    const std::int32_t kv_heads = cache_.spec().kv_heads;
+    expect(args.heads > 0 && args.heads % kv_heads == 0, "attention: {} heads share {} key-value heads",
+           args.heads, kv_heads);
+    expect(args.queries.dtype == core::DType::kF32 || args.queries.dtype == core::DType::kBF16,
+           "attention queries: elements of type {}", core::to_string(args.queries.dtype));
+    expect(args.out.dtype == args.queries.dtype, "attention: queries of type {}, out of type {}",
+           core::to_string(args.queries.dtype), core::to_string(args.out.dtype));
+    expect_no_overlap(args.queries, args.out, "attention");
+    if (args.alibi_slopes) slopes_ = view(memory, args.alibi_slopes, args.heads, "attention alibi_slopes");
+  }
+
+  void run() const {
+    for (std::int32_t row = 0; row < batch_.rows; ++row) {
+      for (std::int32_t head = 0; head < args_.heads; ++head) attend(row, head);
+    }
+  }
+
+ private:
+  MatrixView cache_view(const AddressSpace& memory, Part part) const {
+    const Matrix all = cache_.positions(args_.layer, part);
+    return {memory, all, all.rows, all.cols, "attention cache"};
+  }
+
+  void attend(std::int32_t row, std::int32_t head) const {
+    std::vector<float> query(static_cast<std::size_t>(width_));
+    for (std::int32_t i = 0; i < width_; ++i) query[i] = queries_.get(row, std::int64_t{head} * width_ + i);
+    const std::int32_t end = batch_.positions[row] + 1;
+    SoftmaxState total(query.size());
+    for (std::int32_t begin = 0; begin < end; begin += kSegmentTokens) {
+      merge(total, segment(row, head, query, begin, std::min(begin + kSegmentTokens, end)));
+    }
+    for (std::int32_t i = 0; i < width_; ++i) {
+      out_.set(row, std::int64_t{head} * width_ + i, total.values[i] / total.sum);
+    }
+  }
+
+  SoftmaxState segment(std::int32_t row, std::int32_t head, const std::vector<float>& query,
+                       std::int32_t begin, std::int32_t end) const {
+    const std::int64_t column = std::int64_t{head / (args_.heads / cache_.spec().kv_heads)} * width_;
+    const std::int32_t sequence = batch_.row_sequence[row];
+    SoftmaxState state(query.size());
+    std::vector<float> scores;
+    for (std::int32_t position = begin; position < end; ++position) {
+      scores.push_back(score(query, tables_.row(sequence, position), column, head, position));
+      state.maximum = std::max(state.maximum, scores.back());
+    }
+    for (std::int32_t position = begin; position < end; ++position) {
+      const float probability = std::exp(scores[position - begin] - state.maximum);
+      // The sum takes them unrounded: only the products with the values are in the compute type.
+      state.sum += probability;
+      const float weight = rounded(probability, args_.queries.dtype);
+      const std::int64_t key = tables_.row(sequence, position);
+      for (std::int32_t i = 0; i < width_; ++i) state.values[i] += weight * values_.get(key, column + i);
+    }
+    return state;
+  }
+
+  float score(const std::vector<float>& query, std::int64_t key, std::int64_t column, std::int32_t head,
+              std::int32_t position) const {
+    float product = 0;
+    for (std::int32_t i = 0; i < width_; ++i) product += query[i] * keys_.get(key, column + i);
+    product *= args_.scale;
+    if (slopes_.empty()) return product;
+    return product + args_.alibi_scale * alibi(slopes_[head], static_cast<float>(position));
+  }
+
+  float alibi(float slope, float position) const {
+    if (!args_.alibi_in_bfloat16) return slope * position;
+    // As transformers' build_alibi_tensor: both factors are bfloat16, and so is their product.
+    const auto round = [](float value) { return rounded(value, core::DType::kBF16); };
+    return round(round(slope) * round(position));
+  }
+
+  const AttentionArgs& args_;
+  const ReferenceKvCache& cache_;
+  BatchView batch_;
+  BlockTables tables_;
+  std::int32_t width_;
+  MatrixView queries_;
+  MatrixView keys_;
+  MatrixView values_;
+  MatrixView out_;
+  std::span<const float> slopes_;
+};
+
+}  // namespace
+
+void execute(const AddressSpace& memory, const RotaryAnglesArgs& args) {
+  const BatchView batch(memory, args.batch);
+  const auto frequencies =
+      view(memory, args.inverse_frequencies, std::int64_t{args.batch.sequences} * args.half,
+           "rotary_angles inverse_frequencies");
+  const MatrixView cosines(memory, args.cosines, batch.rows, args.half, "rotary_angles cosines");
+  const MatrixView sines(memory, args.sines, batch.rows, args.half, "rotary_angles sines");
+  for (std::int32_t row = 0; row < batch.rows; ++row) {
+    const auto position = static_cast<float>(batch.positions[row]);
+    for (std::int32_t i = 0; i < args.half; ++i) {
+      const float angle = position * frequencies[std::size_t(batch.row_sequence[row]) * args.half + i];
+      // In double, because nothing bounds the angle and this is the yardstick.
+      cosines.set(row, i, static_cast<float>(std::cos(double{angle})) * args.scale);
+      sines.set(row, i, static_cast<float>(std::sin(double{angle})) * args.scale);
+    }
+  }
+}
+
+void execute(const AddressSpace& memory, const RotateAndStoreArgs& args) {
+  const ReferenceKvCache& cache = ReferenceKvCache::of(args.cache);
+  const std::int32_t width = cache.spec().head_dim;
+  const std::int32_t kv_heads = cache.spec().kv_heads;
+  const std::int64_t half = args.cosines ? args.cosines.cols : 0;
+  expect(2 * half <= width, "rotate_and_store: {} rotated elements in a head of {}", 2 * half, width);
+  const BatchView batch(memory, args.batch);
+  const BlockTables tables(memory, args.batch, cache.spec());
+  const MatrixView qkv(memory, args.qkv, batch.rows, std::int64_t{args.heads + 2 * kv_heads} * width,
+                       "rotate_and_store qkv");
+  const auto cached = [&](Part part) {
+    const Matrix all = cache.positions(args.layer, part);
+    return MatrixView(memory, all, all.rows, all.cols, "rotate_and_store cache");
+  };
+  const MatrixView keys = cached(Part::kKeys);
+  const MatrixView values = cached(Part::kValues);
+  const auto angles = [&](const Matrix& matrix, const char* what) {
+    return MatrixView(memory, half > 0 ? matrix : Matrix{}, half > 0 ? batch.rows : 0, half, what);
+  };
+  const MatrixView cosines = angles(args.cosines, "rotate_and_store cosines");
+  const MatrixView sines = angles(args.sines, "rotate_and_store sines");
+
+  for (std::int32_t row = 0; row < batch.rows; ++row) {
+    const std::vector<float> cosine = cosines.row(row);
+    const std::vector<float> sine = sines.row(row);
+    const std::int64_t place = tables.row(batch.row_sequence[row], batch.positions[row]);
+    for (std::int32_t head = 0; head < args.heads + 2 * kv_heads; ++head) {
+      const std::int64_t column = std::int64_t{head} * width;
+      std::vector<float> elements(static_cast<std::size_t>(width));
+      for (std::int32_t i = 0; i < width; ++i) elements[i] = qkv.get(row, column + i);
+      const bool is_query = head < args.heads;
+      const bool is_key = !is_query && head < args.heads + kv_heads;
+      if (half > 0 && (is_query || is_key)) rotate(elements, cosine, sine, args.style);
+      for (std::int32_t i = 0; i < width; ++i) {
+        if (is_query) qkv.set(row, column + i, elements[i]);
+        if (is_key) keys.set(place, column - std::int64_t{args.heads} * width + i, elements[i]);
+        if (!is_query && !is_key) {
+          values.set(place, column - std::int64_t{args.heads + kv_heads} * width + i, elements[i]);
+        }
+      }
+    }
+  }
+}
+
+void execute(const AddressSpace& memory, const AttentionArgs& args) { Attention(memory, args).run(); }
+
+void execute(const AddressSpace& memory, const CopyBlocksArgs& args) {
+  const ReferenceKvCache& cache = ReferenceKvCache::of(args.cache);
+  const auto pairs = view(memory, args.pairs, 2 * std::int64_t{args.count}, "copy_blocks pairs");
+  for (const std::int32_t block : pairs) {
+    expect(block >= 0 && block < cache.spec().blocks, "copy_blocks: block {} of a cache of {}", block,
+           cache.spec().blocks);
+  }
+  for (std::int32_t layer = 0; layer < cache.spec().layers; ++layer) {
+    for (const Part part : {Part::kKeys, Part::kValues}) {
+      const Matrix all = cache.positions(layer, part);
+      const MatrixView positions(memory, all, all.rows, all.cols, "copy_blocks cache");
+      for (std::int32_t i = 0; i < args.count; ++i) {
+        const std::int64_t from = std::int64_t{pairs[2 * i]} * kBlockTokens;
+        const std::int64_t to = std::int64_t{pairs[2 * i + 1]} * kBlockTokens;
+        for (std::int32_t token = 0; token < kBlockTokens; ++token) {
+          for (std::int64_t col = 0; col < all.cols; ++col) {
+            positions.set(to + token, col, positions.get(from + token, col));
+          }
+        }
+      }
+    }
+  }
+}
+
+}  // namespace peregrine::ops::reference

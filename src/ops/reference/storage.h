@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+#include "ops/device.h"
+#include "ops/reference/views.h"
+
+namespace peregrine::ops::reference {
+
+/// A weight in the plainest layout: row-major, in its stored type.
+class ReferenceWeight final : public Weight {
+ public:
+  ReferenceWeight(std::int64_t rows, std::int64_t cols, core::DType dtype, WeightUse use, Buffer buffer)
+      : Weight(rows, cols, dtype, use), buffer_(std::move(buffer)) {}
+
+  std::size_t bytes() const override { return buffer_.size(); }
+  Matrix matrix() const { return {buffer_.address(), dtype(), rows(), cols(), cols()}; }
+
+  /// The weight that an operation was given. Throws Error(kInternal) where it is none, or another device's.
+  static const ReferenceWeight& of(const Weight* weight);
+
+ private:
+  Buffer buffer_;
+};
+
+/// Keys and values as [layer][key, value][block][position in block][kv head][head_dim], in their stored type.
+class ReferenceKvCache final : public KvCache {
+ public:
+  ReferenceKvCache(const KvCacheSpec& spec, Buffer buffer) : KvCache(spec), buffer_(std::move(buffer)) {}
+
+  enum class Part { kKeys, kValues };
+
+  /// All positions of one part of a layer: row block * kBlockTokens + position in block, kv_heads * head_dim
+  /// columns.
+  Matrix positions(std::int32_t layer, Part part) const;
+
+  /// The cache that an operation was given. Throws Error(kInternal) where it is none, or another device's.
+  static const ReferenceKvCache& of(const KvCache* cache);
+
+ private:
+  Buffer buffer_;
+};
+
+}  // namespace peregrine::ops::reference
