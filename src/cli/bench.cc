@@ -165,21 +165,103 @@ void check(const BenchFlags& flags) {
   }
 }
 
-std::string decode_json(const Session& session, const BenchFlags& flags, const Work& work,
-                        const ops::cpu::Limits& limits) {
+/// Measured limits of the machine, for arithmetic in the model's type.
+struct Roofline {
+  double bytes_per_second = 0;
+  double flops = 0;
+
+  /// The most sequences' tokens a second that decoding `batch` sequences allows: whichever of reading every
+  /// matrix once a step and the arithmetic takes longer.
+  double decode_rate(const Work& work, core::DType dtype, std::int32_t batch) const {
+    const double reading = work.decode_bytes(dtype) / bytes_per_second;
+    const double computing = 2 * (work.layer_weights + work.head_weights) * batch / flops;
+    return batch / std::max(reading, computing);
+  }
+};
+
+/// Results as text for people or as members of a JSON object.
+class Report {
+ public:
+  explicit Report(bool json) : json_(json) {}
+
+  /// Text appears as it comes: on standard output, or as progress beside JSON.
+  void line(const std::string& text) const {
+    if (json_) {
+      spdlog::info("{}", text);
+    } else {
+      std::printf("%s\n", text.c_str());
+      std::fflush(stdout);
+    }
+  }
+  void member(std::string_view name, const std::string& value) {
+    members_ += fmt::format("{}\"{}\":{}", members_.empty() ? "" : ",", name, value);
+  }
+  void number(std::string_view name, double value) { member(name, fmt::format("{:.6g}", value)); }
+
+  void finish() const {
+    if (json_) std::printf("{%s}\n", members_.c_str());
+  }
+
+ private:
+  bool json_;
+  std::string members_;
+};
+
+void report_model(const Session& session, const BenchFlags& flags, int threads, Report& report) {
+  const model::Decoder& decoder = *session.model.decoder;
+  report.member("model",
+                json_string(flags.model.random.empty() ? flags.model.model_dir : flags.model.random));
+  report.member("device", json_string(session.device->description()));
+  report.number("threads", threads);
+  report.member("dtype", json_string(core::to_string(decoder.types().weights)));
+  report.member("compute_dtype", json_string(core::to_string(decoder.types().compute)));
+  report.member("kv_cache_dtype", json_string(core::to_string(decoder.types().cache)));
+  report.member("weight_bytes", fmt::format("{}", decoder.weight_bytes()));
+  report.number("load_seconds", session.load_seconds);
+  report.line(fmt::format("{}: weights {}, arithmetic {}, cache {}, {:.2f} GB, loaded in {:.1f} s",
+                          session.device->description(), core::to_string(decoder.types().weights),
+                          core::to_string(decoder.types().compute), core::to_string(decoder.types().cache),
+                          static_cast<double>(decoder.weight_bytes()) / 1e9, session.load_seconds));
+}
+
+void report_limits(const ops::cpu::Limits& limits, Report& report) {
+  report.member("limits",
+                fmt::format("{{\"read_gb_s\":{:.2f},\"bf16_gflop_s\":{:.1f},\"f32_gflop_s\":{:.1f}}}",
+                            limits.read_bandwidth / 1e9, limits.bf16_rate / 1e9, limits.f32_rate / 1e9));
+  report.line(fmt::format("machine: reads {:.1f} GB/s, bf16 {:.0f} Gflop/s, float32 {:.0f} Gflop/s",
+                          limits.read_bandwidth / 1e9, limits.bf16_rate / 1e9, limits.f32_rate / 1e9));
+}
+
+void report_prefill(const Session& session, const BenchFlags& flags, const Work& work,
+                    const Roofline& roofline, Report& report) {
+  const double rate = prefill_rate(session, flags);
+  const double flops = work.prefill_flops(flags.prompt_tokens) * rate / flags.prompt_tokens;
+  report.number("prompt_tokens", flags.prompt_tokens);
+  report.number("prefill_tok_s", rate);
+  report.number("prefill_gflop_s", flops / 1e9);
+  report.number("prefill_peak_fraction", flops / roofline.flops);
+  report.line(fmt::format("prefill, {} tokens: {:.1f} tokens/s, {:.0f} Gflop/s, {:.0f} % of the peak",
+                          flags.prompt_tokens, rate, flops / 1e9, 100 * flops / roofline.flops));
+}
+
+void report_decode(const Session& session, const BenchFlags& flags, const Work& work,
+                   const Roofline& roofline, Report& report) {
   const core::DType dtype = session.model.decoder->types().weights;
-  std::string out;
+  std::string rows;
   for (const std::int32_t batch : flags.batches) {
     const double rate = decode_rate(session, flags, batch);
-    const double bytes_per_second = rate / batch * work.decode_bytes(dtype);
-    spdlog::info("decode, batch {}: {:.2f} tokens/s, {:.1f} GB/s of weights, {:.0f} % of the read bandwidth",
-                 batch, rate, bytes_per_second / 1e9, 100 * bytes_per_second / limits.read_bandwidth);
-    out += fmt::format(
-        "{}{{\"batch\":{},\"tok_s\":{:.3f},\"weight_gb_s\":{:.2f},\"bandwidth_fraction\":{:.3f}}}",
-        out.empty() ? "" : ",", batch, rate, bytes_per_second / 1e9,
-        bytes_per_second / limits.read_bandwidth);
+    const double bytes = rate / batch * work.decode_bytes(dtype);
+    const double fraction = rate / roofline.decode_rate(work, dtype, batch);
+    rows += fmt::format(
+        "{}{{\"batch\":{},\"tok_s\":{:.3f},\"weight_gb_s\":{:.2f},\"bandwidth_fraction\":{:.3f},\"roofline_"
+        "fraction\":{:.3f}}}",
+        rows.empty() ? "" : ",", batch, rate, bytes / 1e9, bytes / roofline.bytes_per_second, fraction);
+    report.line(fmt::format(
+        "decode, batch {}: {:.2f} tokens/s, {:.1f} GB/s of weights, {:.0f} % of what the machine allows",
+        batch, rate, bytes / 1e9, 100 * fraction));
   }
-  return out;
+  report.number("new_tokens", flags.new_tokens);
+  report.member("decode", "[" + rows + "]");
 }
 
 void bench(BenchFlags& flags) {
@@ -187,40 +269,18 @@ void bench(BenchFlags& flags) {
   if (!flags.dtype.empty()) flags.model.options.push_back("dtype=" + flags.dtype);
   if (!flags.quantize.empty()) flags.model.options.push_back("quantize=" + flags.quantize);
   const Session session = open_session(flags.model);
-  const model::Decoder& decoder = *session.model.decoder;
   const int threads = session.options.cpu_threads > 0 ? session.options.cpu_threads : core::available_cpus();
   const ops::cpu::Limits limits = ops::cpu::measure_limits(threads, session.options.isa);
-  const Work work(decoder.config());
+  const bool bf16 = session.model.decoder->types().compute == core::DType::kBF16;
+  const Roofline roofline{limits.read_bandwidth, bf16 ? limits.bf16_rate : limits.f32_rate};
+  const Work work(session.model.decoder->config());
 
-  const double prefill = prefill_rate(session, flags);
-  const double flops = work.prefill_flops(flags.prompt_tokens) * prefill / flags.prompt_tokens;
-  const bool bf16 = decoder.types().compute == core::DType::kBF16;
-  const double peak = bf16 ? limits.bf16_rate : limits.f32_rate;
-  spdlog::info("{}: weights {}, arithmetic {}, cache {}, {:.2f} GB, loaded in {:.1f} s",
-               session.device->description(), core::to_string(decoder.types().weights),
-               core::to_string(decoder.types().compute), core::to_string(decoder.types().cache),
-               static_cast<double>(decoder.weight_bytes()) / 1e9, session.load_seconds);
-  spdlog::info("machine: read {:.1f} GB/s, bf16 {:.0f} Gflop/s, float32 {:.0f} Gflop/s",
-               limits.read_bandwidth / 1e9, limits.bf16_rate / 1e9, limits.f32_rate / 1e9);
-  spdlog::info("prefill, {} tokens: {:.1f} tokens/s, {:.0f} Gflop/s, {:.0f} % of the peak",
-               flags.prompt_tokens, prefill, flops / 1e9, 100 * flops / peak);
-  const std::string decode = decode_json(session, flags, work, limits);
-  if (!flags.model.json) return;
-  const std::string out = fmt::format(
-      "{{\"model\":{},\"device\":{},\"threads\":{},\"dtype\":\"{}\",\"compute_dtype\":\"{}\",\"kv_cache_"
-      "dtype\":\"{}\","
-      "\"weight_bytes\":{},\"load_seconds\":{:.3f},\"limits\":{{\"read_gb_s\":{:.2f},\"bf16_gflop_s\":{:.1f},"
-      "\"f32_gflop_s\":{:.1f}}},"
-      "\"prompt_tokens\":{},\"new_tokens\":{},\"prefill_tok_s\":{:.3f},\"prefill_gflop_s\":{:.1f},\"prefill_"
-      "peak_fraction\":{:.3f},"
-      "\"decode\":[{}]}}\n",
-      json_string(flags.model.random.empty() ? flags.model.model_dir : flags.model.random),
-      json_string(session.device->description()), threads, core::to_string(decoder.types().weights),
-      core::to_string(decoder.types().compute), core::to_string(decoder.types().cache),
-      decoder.weight_bytes(), session.load_seconds, limits.read_bandwidth / 1e9, limits.bf16_rate / 1e9,
-      limits.f32_rate / 1e9, flags.prompt_tokens, flags.new_tokens, prefill, flops / 1e9, flops / peak,
-      decode);
-  std::fwrite(out.data(), 1, out.size(), stdout);
+  Report report(flags.model.json);
+  report_model(session, flags, threads, report);
+  report_limits(limits, report);
+  report_prefill(session, flags, work, roofline, report);
+  report_decode(session, flags, work, roofline, report);
+  report.finish();
 }
 
 }  // namespace

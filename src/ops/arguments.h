@@ -112,7 +112,9 @@ struct RotateAndStoreArgs {
 /// Causal attention of every row over its sequence's cached positions 0..position (its own included), query
 /// head h reading key-value head h / (heads / kv_heads). Keys are walked in segments of a fixed number of
 /// positions anchored at 0, each from a fresh softmax state, merged in order; keys and values are read as the
-/// cache stores them. score = scale * (q . k) + bias of the key's position.
+/// cache stores them. score = scale * (q . k) + bias of the key's position. With bfloat16 queries each
+/// probability is rounded to bfloat16 before it weighs a value, and the sum they are divided by is that of
+/// the rounded ones.
 struct AttentionArgs {
   Batch batch;
   Matrix queries;  ///< [rows, heads * head_dim] float32 or bfloat16.
@@ -123,8 +125,9 @@ struct AttentionArgs {
   Floats
       alibi_slopes;  ///< Optional [heads] (Press et al. 2021): the bias is alibi_scale * (slope * position).
   float alibi_scale = 1.0f;
-  bool alibi_in_bfloat16 = false;  ///< The product slope * position is rounded to bfloat16 (Falcon).
-  Matrix out;                      ///< [rows, heads * head_dim], same type as queries; must not overlap it.
+  /// Slope, position and their product are each rounded to bfloat16 (Falcon).
+  bool alibi_in_bfloat16 = false;
+  Matrix out;  ///< [rows, heads * head_dim], same type as queries; must not overlap it.
 };
 
 /// Copies whole blocks within a cache, all layers: block pairs[2 i] to block pairs[2 i + 1].

@@ -16,7 +16,9 @@ using EventId = std::uint64_t;
 /// full.
 ///
 /// A function enqueued with host() runs on a thread of the stream and must not throw. Where an operation
-/// fails (which is a defect, not bad input), wait() throws Error(kInternal).
+/// fails (which is a defect, not bad input), later operations do not run, though functions enqueued with
+/// host() do, and wait() for any event behind the failure throws Error(kInternal). Destruction runs what is
+/// queued.
 class Stream {
  public:
   virtual ~Stream() = default;

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <ostream>
 #include <string>
 
 #include "support/golden.h"
@@ -34,6 +35,10 @@ struct LawCase {
   DeviceCase device;
   Types types;
 };
+
+void PrintTo(const LawCase& law, std::ostream* out) {
+  *out << law.model << " on " << law.device.name() << " in " << law.types.name;
+}
 
 testing::ModelLoader loader_of(const LawCase& law) {
   return [&law](ops::Device& device) {

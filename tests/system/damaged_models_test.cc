@@ -235,7 +235,7 @@ void add_header_edits(std::vector<Damage>& out) {
       [=](json::object& t) {
         t["data_offsets"] = {begin(t) + (1 << 30), end(t) + (1 << 30)};
       },
-      kTensor);
+      "gap");
   tensor(
       "offsets huge",
       [=](json::object& t) {

@@ -138,9 +138,8 @@ class Attention {
     }
     for (std::int32_t position = begin; position < end; ++position) {
       const float probability = std::exp(scores[position - begin] - state.maximum);
-      // The sum takes them unrounded: only the products with the values are in the compute type.
-      state.sum += probability;
       const float weight = rounded(probability, args_.queries.dtype);
+      state.sum += weight;
       const std::int64_t key = tables_.row(sequence, position);
       for (std::int32_t i = 0; i < width_; ++i) state.values[i] += weight * values_.get(key, column + i);
     }
