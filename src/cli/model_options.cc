@@ -13,6 +13,7 @@
 #include "core/log.h"
 #include "core/properties.h"
 #include "core/suggest.h"
+#include "model/load.h"
 
 namespace peregrine::cli {
 namespace {
@@ -44,14 +45,8 @@ std::int64_t parse_integer(const Setting& setting, std::int64_t low, std::int64_
   return number;
 }
 
-std::optional<core::DType> parse_dtype(const Setting& setting, bool allow_float16) {
-  if (setting.value == "auto") return std::nullopt;
-  const auto dtype = core::parse_float_dtype(setting.value);
-  if (!dtype || (!allow_float16 && *dtype == core::DType::kF16)) {
-    setting.refuse(allow_float16 ? "auto, fp32, fp16 or bf16 (or their long names)"
-                                 : "auto, fp32 or bf16 (or their long names)");
-  }
-  return dtype;
+std::optional<core::DType> parse_dtype(const Setting& setting) {
+  return model::parse_dtype_option(fmt::format("option.{} ({})", setting.key, setting.origin), setting.value);
 }
 
 struct KnownOption {
@@ -76,11 +71,10 @@ constexpr std::array kKnownOptions = {
                 [](const Setting& s, ModelOptions& o) {
                   o.cpu_threads = static_cast<int>(parse_integer(s, 0, 1024));
                 }},
-    KnownOption{"dtype", [](const Setting& s, ModelOptions& o) { o.dtype = parse_dtype(s, true); }},
-    KnownOption{"compute_dtype",
-                [](const Setting& s, ModelOptions& o) { o.compute_dtype = parse_dtype(s, false); }},
+    KnownOption{"dtype", [](const Setting& s, ModelOptions& o) { o.dtype = parse_dtype(s); }},
+    KnownOption{"compute_dtype", [](const Setting& s, ModelOptions& o) { o.compute_dtype = parse_dtype(s); }},
     KnownOption{"kv_cache_dtype",
-                [](const Setting& s, ModelOptions& o) { o.kv_cache_dtype = parse_dtype(s, false); }},
+                [](const Setting& s, ModelOptions& o) { o.kv_cache_dtype = parse_dtype(s); }},
     KnownOption{"max_rolling_batch_size",
                 [](const Setting& s, ModelOptions& o) {
                   o.engine.max_rolling_batch_size = static_cast<std::int32_t>(parse_integer(s, 1, 4096));
