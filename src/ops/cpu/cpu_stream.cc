@@ -99,7 +99,8 @@ void CpuStream::dispatch() {
 
 void CpuStream::execute(const Operation& operation) {
   if (const auto* copy = std::get_if<Copy>(&operation)) {
-    std::memcpy(copy->target, copy->source, copy->bytes);
+    // An empty copy may come with null addresses, which memcpy does not take.
+    if (copy->bytes > 0) std::memcpy(copy->target, copy->source, copy->bytes);
     return;
   }
   const std::scoped_lock lock(compute_.mutex());
