@@ -5,13 +5,20 @@ namespace peregrine::core {
 
 const char* to_string(ErrorKind kind) {
   switch (kind) {
-    case ErrorKind::kInvalidArgument: return "invalid_argument";
-    case ErrorKind::kNotFound: return "not_found";
-    case ErrorKind::kUnsupported: return "unsupported";
-    case ErrorKind::kOverloaded: return "overloaded";
-    case ErrorKind::kDeadline: return "deadline";
-    case ErrorKind::kDataLoss: return "data_loss";
-    case ErrorKind::kInternal: return "internal";
+    case ErrorKind::kInvalidArgument:
+      return "invalid_argument";
+    case ErrorKind::kNotFound:
+      return "not_found";
+    case ErrorKind::kUnsupported:
+      return "unsupported";
+    case ErrorKind::kOverloaded:
+      return "overloaded";
+    case ErrorKind::kDeadline:
+      return "deadline";
+    case ErrorKind::kDataLoss:
+      return "data_loss";
+    case ErrorKind::kInternal:
+      return "internal";
   }
   return "internal";
 }
@@ -21,10 +28,12 @@ int exit_code(ErrorKind kind) {
     case ErrorKind::kInvalidArgument:
     case ErrorKind::kNotFound:
     case ErrorKind::kUnsupported:
-    case ErrorKind::kDataLoss: return 2;
+    case ErrorKind::kDataLoss:
+      return 2;
     case ErrorKind::kOverloaded:
     case ErrorKind::kDeadline:
-    case ErrorKind::kInternal: return 1;
+    case ErrorKind::kInternal:
+      return 1;
   }
   return 1;
 }

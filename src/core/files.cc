@@ -72,7 +72,8 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 std::string read_file(const std::filesystem::path& path, std::uint64_t limit) {
   const OpenFile file(path);
   if (file.size > limit) {
-    fail(ErrorKind::kInvalidArgument, "{} has {} bytes; at most {} are read", path.string(), file.size, limit);
+    fail(ErrorKind::kInvalidArgument, "{} has {} bytes; at most {} are read", path.string(), file.size,
+         limit);
   }
   std::string text(file.size, '\0');
   std::size_t done = 0;

@@ -15,10 +15,14 @@ constexpr std::size_t kMaxDepth = 64;
 /// A short rendering of a value for messages: scalars as they are, containers by kind and size.
 std::string describe(const boost::json::value& value) {
   switch (value.kind()) {
-    case boost::json::kind::object: return fmt::format("an object of {} members", value.get_object().size());
-    case boost::json::kind::array: return fmt::format("an array of {} elements", value.get_array().size());
-    case boost::json::kind::string: return "the string " + quoted(std::string_view(value.get_string()));
-    default: return boost::json::serialize(value);
+    case boost::json::kind::object:
+      return fmt::format("an object of {} members", value.get_object().size());
+    case boost::json::kind::array:
+      return fmt::format("an array of {} elements", value.get_array().size());
+    case boost::json::kind::string:
+      return "the string " + quoted(std::string_view(value.get_string()));
+    default:
+      return boost::json::serialize(value);
   }
 }
 
@@ -32,7 +36,8 @@ boost::json::value parse_json(std::string_view text, std::string_view where) {
   const std::size_t read = parser.write_some(text.data(), text.size(), error);
   if (!error && read < text.size()) error = boost::json::error::extra_data;
   if (!error) parser.finish(error);
-  if (error) fail(ErrorKind::kInvalidArgument, "{}: not valid JSON at byte {}: {}", where, read, error.message());
+  if (error)
+    fail(ErrorKind::kInvalidArgument, "{}: not valid JSON at byte {}: {}", where, read, error.message());
   return parser.release();
 }
 
@@ -65,7 +70,8 @@ std::vector<std::pair<std::string_view, JsonView>> JsonView::members() const {
   std::vector<std::pair<std::string_view, JsonView>> out;
   out.reserve(value_->get_object().size());
   for (const auto& member : value_->get_object()) {
-    out.emplace_back(member.key(), JsonView(member.value(), fmt::format("{}: {}", where_, quoted(member.key()))));
+    out.emplace_back(member.key(),
+                     JsonView(member.value(), fmt::format("{}: {}", where_, quoted(member.key()))));
   }
   return out;
 }

@@ -67,24 +67,37 @@ std::size_t unescape(std::string_view text, std::size_t at, std::string& out, st
   if (at + 1 >= text.size()) return text.size();
   const char c = text[at + 1];
   switch (c) {
-    case 't': out += '\t'; return at + 2;
-    case 'n': out += '\n'; return at + 2;
-    case 'r': out += '\r'; return at + 2;
-    case 'f': out += '\f'; return at + 2;
-    case 'u': break;
-    default: out += c; return at + 2;
+    case 't':
+      out += '\t';
+      return at + 2;
+    case 'n':
+      out += '\n';
+      return at + 2;
+    case 'r':
+      out += '\r';
+      return at + 2;
+    case 'f':
+      out += '\f';
+      return at + 2;
+    case 'u':
+      break;
+    default:
+      out += c;
+      return at + 2;
   }
   std::uint32_t code = 0;
   const std::string_view digits = text.substr(at + 2, 4);
-  const bool valid = digits.size() == 4 && std::all_of(digits.begin(), digits.end(), [&](char digit) {
-                       const bool decimal = digit >= '0' && digit <= '9';
-                       const bool hex = (digit >= 'a' && digit <= 'f') || (digit >= 'A' && digit <= 'F');
-                       code = code * 16 + static_cast<std::uint32_t>(decimal ? digit - '0' : (digit | 0x20) - 'a' + 10);
-                       return decimal || hex;
-                     });
+  const bool valid =
+      digits.size() == 4 && std::all_of(digits.begin(), digits.end(), [&](char digit) {
+        const bool decimal = digit >= '0' && digit <= '9';
+        const bool hex = (digit >= 'a' && digit <= 'f') || (digit >= 'A' && digit <= 'F');
+        code = code * 16 + static_cast<std::uint32_t>(decimal ? digit - '0' : (digit | 0x20) - 'a' + 10);
+        return decimal || hex;
+      });
   if (!valid || (code >= 0xD800 && code < 0xE000)) {
-    fail(ErrorKind::kInvalidArgument, "{} line {}: \\u must be followed by 4 hexadecimal digits of a character, found {}",
-         where, line, quoted(digits));
+    fail(ErrorKind::kInvalidArgument,
+         "{} line {}: \\u must be followed by 4 hexadecimal digits of a character, found {}", where, line,
+         quoted(digits));
   }
   append_utf8(out, code);
   return at + 6;
@@ -92,7 +105,8 @@ std::size_t unescape(std::string_view text, std::size_t at, std::string& out, st
 
 }  // namespace
 
-std::vector<std::pair<std::string, std::string>> parse_properties(std::string_view text, std::string_view where) {
+std::vector<std::pair<std::string, std::string>> parse_properties(std::string_view text,
+                                                                  std::string_view where) {
   std::vector<std::pair<std::string, std::string>> properties;
   for (const LogicalLine& line : logical_lines(text)) {
     const std::string_view source = line.text;
@@ -109,11 +123,12 @@ std::vector<std::pair<std::string, std::string>> parse_properties(std::string_vi
     while (at < source.size() && is_blank(source[at])) ++at;
     std::string value;
     while (at < source.size()) {
-      at = source[at] == '\\' ? unescape(source, at, value, where, line.number) : (value += source[at], at + 1);
+      at = source[at] == '\\' ? unescape(source, at, value, where, line.number)
+                              : (value += source[at], at + 1);
     }
     while (!value.empty() && is_blank(value.back())) value.pop_back();
-    const auto known =
-        std::find_if(properties.begin(), properties.end(), [&](const auto& entry) { return entry.first == key; });
+    const auto known = std::find_if(properties.begin(), properties.end(),
+                                    [&](const auto& entry) { return entry.first == key; });
     if (known != properties.end()) {
       known->second = std::move(value);
     } else {

@@ -14,9 +14,11 @@ using ::testing::HasSubstr;
 using ::testing::Pair;
 
 TEST(Properties, ReadsWhatJavaReads) {
-  EXPECT_THAT(parse_properties("# comment\n! another\n\n  engine = Python \r\noption.dtype:bf16\nkey value\nempty=\nalone\n", "f"),
-              ElementsAre(Pair("engine", "Python"), Pair("option.dtype", "bf16"), Pair("key", "value"),
-                          Pair("empty", ""), Pair("alone", "")));
+  EXPECT_THAT(
+      parse_properties(
+          "# comment\n! another\n\n  engine = Python \r\noption.dtype:bf16\nkey value\nempty=\nalone\n", "f"),
+      ElementsAre(Pair("engine", "Python"), Pair("option.dtype", "bf16"), Pair("key", "value"),
+                  Pair("empty", ""), Pair("alone", "")));
 }
 
 TEST(Properties, EscapesContinuationsAndRepeats) {

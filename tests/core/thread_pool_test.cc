@@ -12,7 +12,8 @@ TEST(ThreadPool, EveryIndexRunsOnceInEachRun) {
   for (const int threads : {1, 2, 5}) {
     ThreadPool pool(threads);
     ASSERT_EQ(pool.size(), threads);
-    std::vector<int> counts(static_cast<std::size_t>(threads), 0);  // one writer each, ordered by run's barrier
+    std::vector<int> counts(static_cast<std::size_t>(threads),
+                            0);  // one writer each, ordered by run's barrier
     for (int round = 1; round <= 2000; ++round) {
       pool.run([&](int index) { ++counts[static_cast<std::size_t>(index)]; });
       for (const int count : counts) ASSERT_EQ(count, round);

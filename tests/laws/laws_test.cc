@@ -27,7 +27,11 @@ constexpr Types kFloat32{"float32", std::nullopt, core::DType::kF32};
 constexpr Types kBFloat16{"bfloat16", core::DType::kBF16, core::DType::kBF16};
 
 model::LoadOptions load_options(const Types& types) {
-  return {.weights = types.weights, .compute = types.compute, .cache = types.compute, .progress = {}, .random_seed = 3};
+  return {.weights = types.weights,
+          .compute = types.compute,
+          .cache = types.compute,
+          .progress = {},
+          .random_seed = 3};
 }
 
 struct LawCase {

@@ -15,7 +15,8 @@ using core::JsonView;
 
 std::vector<std::int32_t> ids_of(const JsonView& list) {
   std::vector<std::int32_t> ids;
-  for (const JsonView& item : list.items()) ids.push_back(static_cast<std::int32_t>(item.as_int(0, INT32_MAX)));
+  for (const JsonView& item : list.items())
+    ids.push_back(static_cast<std::int32_t>(item.as_int(0, INT32_MAX)));
   return ids;
 }
 
@@ -23,7 +24,8 @@ std::vector<std::int32_t> ids_of(const JsonView& list) {
 std::vector<float> floats_of(const JsonView& list) {
   std::vector<float> values;
   for (const JsonView& item : list.items()) {
-    values.push_back(item.is_null() ? -std::numeric_limits<float>::infinity() : static_cast<float>(item.as_number()));
+    values.push_back(item.is_null() ? -std::numeric_limits<float>::infinity()
+                                    : static_cast<float>(item.as_number()));
   }
   return values;
 }
@@ -40,7 +42,8 @@ std::vector<GoldenCase> read_cases(const JsonView& cases) {
   for (const JsonView& item : cases.items()) {
     const auto parameters = item.at("params");
     if (parameters.find("num_beams")) continue;
-    out.push_back({std::string(item.at("name").as_string()), static_cast<std::size_t>(item.at("prompt").as_int(0, 1000)),
+    out.push_back({std::string(item.at("name").as_string()),
+                   static_cast<std::size_t>(item.at("prompt").as_int(0, 1000)),
                    parameters.value().as_object(), list_of(item.at("new_ids"), ids_of)});
   }
   return out;
@@ -70,7 +73,8 @@ GoldenDecoder read_golden_decoder(const std::filesystem::path& fixture) {
     boost::json::object parameters;
     parameters["max_new_tokens"] = stop->at("max_new_tokens").as_int(1, 1000);
     golden.generation_config_stop.push_back({"generation_config_stop",
-                                             static_cast<std::size_t>(stop->at("prompt").as_int(0, 1000)), parameters,
+                                             static_cast<std::size_t>(stop->at("prompt").as_int(0, 1000)),
+                                             parameters,
                                              {ids_of(stop->at("new_ids"))}});
   }
   return golden;
@@ -81,7 +85,8 @@ std::vector<std::string> golden_fixtures(const std::vector<std::string>& prefixe
   std::error_code missing;
   for (const auto& entry : std::filesystem::directory_iterator(test_data() / "golden", missing)) {
     const std::string name = entry.path().filename();
-    const bool wanted = std::any_of(prefixes.begin(), prefixes.end(), [&](const auto& prefix) { return name.starts_with(prefix); });
+    const bool wanted = std::any_of(prefixes.begin(), prefixes.end(),
+                                    [&](const auto& prefix) { return name.starts_with(prefix); });
     const bool readable = std::filesystem::exists(entry.path() / "model.safetensors") ||
                           std::filesystem::exists(entry.path() / "model.safetensors.index.json");
     if (wanted && readable) names.push_back(name);

@@ -9,7 +9,8 @@
 namespace peregrine::testing {
 
 std::filesystem::path test_data() {
-  if (const char* folder = std::getenv("PEREGRINE_TESTDATA"); folder != nullptr && *folder != '\0') return folder;
+  if (const char* folder = std::getenv("PEREGRINE_TESTDATA"); folder != nullptr && *folder != '\0')
+    return folder;
   return std::filesystem::path(PEREGRINE_SOURCE_DIR).parent_path() / "shared";
 }
 

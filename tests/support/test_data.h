@@ -7,8 +7,8 @@
 
 namespace peregrine::testing {
 
-/// The folder of shared test data (golden models, real tokenizers): PEREGRINE_TESTDATA, or `shared` beside the
-/// source tree.
+/// The folder of shared test data (golden models, real tokenizers): PEREGRINE_TESTDATA, or `shared` beside
+/// the source tree.
 std::filesystem::path test_data();
 
 /// Whether `test_data()/part` exists.
@@ -33,12 +33,12 @@ class TemporaryDirectory {
 }  // namespace peregrine::testing
 
 /// Ends the test as skipped (failed where CI=true) when the shared test data lacks `part`.
-#define PEREGRINE_REQUIRE_TEST_DATA(part)                                                             \
-  do {                                                                                                \
-    if (!::peregrine::testing::has_test_data(part)) {                                                 \
-      if (::peregrine::testing::in_ci()) {                                                            \
-        FAIL() << "test data " << (::peregrine::testing::test_data() / (part)) << " is missing";      \
-      }                                                                                               \
-      GTEST_SKIP() << "test data " << (::peregrine::testing::test_data() / (part)) << " is missing";  \
-    }                                                                                                 \
+#define PEREGRINE_REQUIRE_TEST_DATA(part)                                                            \
+  do {                                                                                               \
+    if (!::peregrine::testing::has_test_data(part)) {                                                \
+      if (::peregrine::testing::in_ci()) {                                                           \
+        FAIL() << "test data " << (::peregrine::testing::test_data() / (part)) << " is missing";     \
+      }                                                                                              \
+      GTEST_SKIP() << "test data " << (::peregrine::testing::test_data() / (part)) << " is missing"; \
+    }                                                                                                \
   } while (false)
