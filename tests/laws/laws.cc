@@ -107,10 +107,13 @@ Answers LawBench::beside_cancelled(const std::vector<engine::Request>& requests,
     if (request.id % 2 == 1) doomed.push_back(request.id);
     engine.submit(request);
   }
+  // Spread over the requests' lives: some are cancelled in the queue, some in prefill, some while they
+  // decode.
+  const auto interval = static_cast<std::size_t>(std::max(1, requests.front().parameters.max_new_tokens / 8));
   std::size_t cancelled = 0;
   for (std::size_t step = 0; engine.step(collector); ++step) {
-    if (step % 2 != 0 || step / 2 >= doomed.size()) continue;
-    const engine::RequestId id = doomed[step / 2];
+    if (step % interval != 0 || step / interval >= doomed.size()) continue;
+    const engine::RequestId id = doomed[step / interval];
     if (!engine.cancel(id)) continue;  // it was done already
     collector.forget(id);
     ++cancelled;
