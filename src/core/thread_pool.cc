@@ -4,34 +4,13 @@
 #include <sched.h>
 
 #include <algorithm>
-#include <chrono>
 #include <fstream>
 #include <string>
 
+#include "core/spin_wait.h"
+
 namespace peregrine::core {
 namespace {
-
-/// Longest time a thread burns a processor while it waits. Steps of a small model follow each other within a
-/// few microseconds; a futex wake-up costs about that much, so sleeping sooner would double a small step.
-constexpr std::chrono::microseconds kSpin{50};
-
-void pause() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#endif
-}
-
-/// Waits until `value` differs from `old`: spins first, then sleeps.
-void wait_change(const std::atomic<std::uint32_t>& value, std::uint32_t old) {
-  const auto limit = std::chrono::steady_clock::now() + kSpin;
-  do {
-    for (int i = 0; i < 64; ++i) {
-      if (value.load(std::memory_order_acquire) != old) return;
-      pause();
-    }
-  } while (std::chrono::steady_clock::now() < limit);
-  value.wait(old, std::memory_order_acquire);
-}
 
 /// CPUs allowed by cgroup v2's cpu.max ("quota period", quota "max" where unlimited), or a large number.
 int cgroup_cpus() {
@@ -79,14 +58,14 @@ void ThreadPool::run_erased(Entry entry, void* target) {
   entry(target, 0);
   for (std::uint32_t left = running_.load(std::memory_order_acquire); left != 0;
        left = running_.load(std::memory_order_acquire)) {
-    wait_change(running_, left);
+    spin_wait(running_, [left](std::uint32_t now) { return now != left; });
   }
 }
 
 void ThreadPool::work(int index) {
   std::uint32_t seen = 0;
   for (;;) {
-    wait_change(generation_, seen);
+    spin_wait(generation_, [seen](std::uint32_t now) { return now != seen; });
     ++seen;
     if (stopping_.load(std::memory_order_acquire)) return;
     entry_(target_, index);

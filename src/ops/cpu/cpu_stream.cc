@@ -1,39 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ops/cpu/cpu_stream.h"
 
-#include <immintrin.h>
-
-#include <chrono>
 #include <cstring>
 #include <exception>
 #include <type_traits>
 
 #include "core/error.h"
+#include "core/spin_wait.h"
 
 namespace peregrine::ops::cpu {
 namespace {
 
 /// Several steps of a model of a hundred layers.
 constexpr std::size_t kCapacity = 4096;
-
-/// Longest time a thread burns a processor while it waits; see core::ThreadPool.
-constexpr std::chrono::microseconds kSpin{50};
-
-/// Waits until `ready(counter)`: spins first, then sleeps between the counter's changes.
-template <typename Ready>
-void wait_until(const std::atomic<std::uint64_t>& counter, Ready ready) {
-  const auto limit = std::chrono::steady_clock::now() + kSpin;
-  do {
-    for (int i = 0; i < 64; ++i) {
-      if (ready(counter.load(std::memory_order_acquire))) return;
-      _mm_pause();
-    }
-  } while (std::chrono::steady_clock::now() < limit);
-  for (std::uint64_t seen = counter.load(std::memory_order_acquire); !ready(seen);
-       seen = counter.load(std::memory_order_acquire)) {
-    counter.wait(seen, std::memory_order_acquire);
-  }
-}
 
 }  // namespace
 
@@ -58,7 +37,7 @@ void CpuStream::host(void (*function)(void*), void* context) { enqueue(HostCall{
 
 void CpuStream::enqueue(const Operation& operation) {
   const std::uint64_t index = enqueued_.load(std::memory_order_relaxed);
-  wait_until(finished_, [index](std::uint64_t finished) { return index - finished < kCapacity; });
+  core::spin_wait(finished_, [index](std::uint64_t finished) { return index - finished < kCapacity; });
   ring_[index % kCapacity] = operation;
   enqueued_.store(index + 1, std::memory_order_release);
   enqueued_.notify_all();
@@ -69,7 +48,7 @@ EventId CpuStream::record() { return enqueued_.load(std::memory_order_relaxed); 
 bool CpuStream::done(EventId event) { return finished_.load(std::memory_order_acquire) >= event; }
 
 void CpuStream::wait(EventId event) {
-  wait_until(finished_, [event](std::uint64_t finished) { return finished >= event; });
+  core::spin_wait(finished_, [event](std::uint64_t finished) { return finished >= event; });
   if (!failed_.load(std::memory_order_acquire)) return;
   const std::scoped_lock lock(failure_mutex_);
   throw core::Error(core::ErrorKind::kInternal, failure_);
@@ -77,7 +56,7 @@ void CpuStream::wait(EventId event) {
 
 void CpuStream::dispatch() {
   for (std::uint64_t index = 0;; ++index) {
-    wait_until(enqueued_, [index](std::uint64_t enqueued) { return enqueued > index; });
+    core::spin_wait(enqueued_, [index](std::uint64_t enqueued) { return enqueued > index; });
     const Operation& operation = ring_[index % kCapacity];
     const bool stop = std::holds_alternative<Stop>(operation);
     if (const auto* call = std::get_if<HostCall>(&operation)) {
