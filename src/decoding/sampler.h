@@ -7,22 +7,12 @@
 #include <vector>
 
 #include "generation/parameters.h"
+#include "generation/sampled_token.h"
 
 namespace peregrine::decoding {
 
-struct TokenLogProb {
-  std::int32_t id = 0;
-  /// Natural logarithm of the softmax probability under the model's own logits, before penalties, temperature
-  /// and cuts.
-  float log_prob = 0.0f;
-};
-
-/// A token drawn for a sequence, with the most likely alternatives where they were asked for (best first,
-/// ties to the lower id).
-struct SampledToken {
-  TokenLogProb token;
-  std::vector<TokenLogProb> top;
-};
+using generation::SampledToken;
+using generation::TokenLogProb;
 
 /// Memory that sampling works in, sized for one vocabulary; one per sampling thread, so that sampling
 /// allocates nothing.
