@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/dtype.h"
+
+namespace peregrine::configuration {
+
+/// A key that was set, its value as written, and where.
+struct Setting {
+  std::string key;  ///< "option.dtype", "job_queue_size"
+  std::string value;
+  std::string origin;  ///< "--option", or the path of a serving.properties.
+};
+
+/// Shape of a streamed answer on LMI's routes (option.output_formatter, specification 2.7).
+enum class OutputFormatter : std::uint8_t {
+  kAuto,       ///< JSON, or lines of JSON where the request says "stream": true.
+  kJson,       ///< One JSON object always.
+  kJsonLines,  ///< Lines of JSON always.
+  kSse,        ///< As kAuto, with server-sent events instead of lines.
+};
+
+/// How a model is loaded, run and served: serving.properties and --option, which have LMI's names.
+struct ModelOptions {
+  // How it is computed. The engine host reads these.
+  std::string device = "cpu";
+  std::string isa;                                      ///< Empty: the best this processor has.
+  int cpu_threads = 0;                                  ///< 0: all available processors.
+  std::optional<core::DType> dtype;                     ///< Stored weights; nothing: as in the checkpoint.
+  std::optional<core::DType> compute_dtype;             ///< Nothing: follows the weights.
+  std::optional<core::DType> kv_cache_dtype;            ///< Nothing: follows the arithmetic.
+  std::int32_t max_rolling_batch_size = 32;             ///< Sequences that may run at once.
+  std::int32_t max_rolling_batch_prefill_tokens = 512;  ///< Prompt tokens that one step may compute.
+  std::int64_t max_model_len = 0;                       ///< Longest prompt + output; 0: the model's own.
+  std::int32_t kv_blocks = 0;  ///< Of the KV cache; 0: what the batch needs, bounded by memory.
+
+  // How it is served. The server reads these.
+  std::string model_id;       ///< Directory of the model's files; empty: where serving.properties is.
+  std::string chat_template;  ///< A file in the model directory, or the template itself; empty: the model's.
+  OutputFormatter output_formatter = OutputFormatter::kAuto;
+  std::int32_t job_queue_size = 1000;             ///< Requests that may wait.
+  std::chrono::seconds model_loading_timeout{0};  ///< 0: none.
+
+  std::vector<Setting> settings;  ///< In the order in which they were applied; those without effect left out.
+};
+
+/// Reads MODEL_DIR/serving.properties (if there is one), then `overrides` ("key=value", with or without
+/// "option."), which win. Throws Error that names the key, its value, what is allowed, and for an unknown key
+/// the nearest known one; a key of LMI's that Peregrine does not support yet is an error if it would change
+/// results, else a warning.
+ModelOptions read_model_options(const std::filesystem::path& model_dir,
+                                const std::vector<std::string>& overrides);
+
+/// Where the files of the model are: option.model_id, or else `model_dir` itself, absolute. Throws
+/// Error(kNotFound) where model_id is no local directory.
+std::filesystem::path model_files(const std::filesystem::path& model_dir, const ModelOptions& options);
+
+/// The options that `settings` (of an earlier read_model_options) give.
+ModelOptions apply_settings(std::span<const Setting> settings);
+
+}  // namespace peregrine::configuration
