@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+// Strings and their methods: what Jinja2 3.1 on Python 3.11 gives, as transformers sets it up.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "chat_template/render.h"
+
+namespace peregrine {
+namespace {
+
+using testing::expect_all;
+using testing::expect_errors;
+
+constexpr std::string_view kVariables =
+    R"x({"u": {"name": "Ann", "age": 30, "items": [1, 2], "tags": ["x", "Y", "z"], "_p": 5}, "l": [3, 1, 2], "s": "Hello, Wörld", "e": "", "n": null, "t": true, "f": 1.5, "big": 12345678901234567890, "d": {"b": 1, "a": 2, "C": 3}, "ms": [{"role": "user", "content": "hi", "k": {"v": 1}}, {"role": "assistant", "content": "yo", "k": {"v": 2}}, {"role": "user", "content": "bye", "k": {"v": 3}}], "words": "  a b\tc\n d  ", "ml": "one\ntwo\n\nthree", "nested": [[1, [2, 3]], [4, 5]], "mixed": ["a", 1, null, true, 1.0, [1], {"k": "v"}]})x";
+
+TEST(ChatTemplateStrings, GiveWhatPythonGives) {
+  expect_all(
+      {
+          {"{{ s.upper() }}", "HELLO, WÖRLD"},
+          {"{{ s.lower() }}", "hello, wörld"},
+          {"{{ s.title() }}", "Hello, Wörld"},
+          {"{{ s.capitalize() }}", "Hello, wörld"},
+          {"{{ s.swapcase() }}", "hELLO, wÖRLD"},
+          {"{{ s.strip('Hd') }}", "ello, Wörl"},
+          {"{{ words.strip() }}", "a b\tc\n d"},
+          {"{{ words.split() }}", "['a', 'b', 'c', 'd']"},
+          {"{{ words.split(' ') }}", R"x(['', '', 'a', 'b\tc\n', 'd', '', ''])x"},
+          {"{{ words.split(none, 1) }}", R"x(['a', 'b\tc\n d  '])x"},
+          {"{{ words.rsplit(none, 1) }}", R"x(['  a b\tc', 'd'])x"},
+          {"{{ 'a,b,c'.split(',') }}", "['a', 'b', 'c']"},
+          {"{{ 'a,b,c'.split(',', 1) }}", "['a', 'b,c']"},
+          {"{{ 'a,b,c'.rsplit(',', 1) }}", "['a,b', 'c']"},
+          {"{{ 'aXXbXXXc'.split('XX') }}", "['a', 'b', 'Xc']"},
+          {"{{ 'aXXbXXXc'.rsplit('XX', 1) }}", "['aXXbX', 'c']"},
+          {"{{ ''.split() }}", "[]"},
+          {"{{ ''.split(',') }}", "['']"},
+          {"{{ ml.splitlines() }}", "['one', 'two', '', 'three']"},
+          {"{{ ml.splitlines(true) }}", R"x(['one\n', 'two\n', '\n', 'three'])x"},
+          {"{{ s.startswith('Hel') }}", "True"},
+          {"{{ s.startswith(('x','H')) }}", "True"},
+          {"{{ s.startswith('llo', 2) }}", "True"},
+          {"{{ s.endswith('ld') }}", "True"},
+          {"{{ s.endswith('W', 0, 8) }}", "True"},
+          {"{{ s.find('W') }}", "7"},
+          {"{{ s.find('d') }}", "11"},
+          {"{{ s.find('zz') }}", "-1"},
+          {"{{ s.rfind('l') }}", "10"},
+          {"{{ s.count('l') }}", "3"},
+          {"{{ s.count('') }}", "13"},
+          {"{{ s.replace('l', 'L') }}", "HeLLo, WörLd"},
+          {"{{ s.replace('l', 'L', 1) }}", "HeLlo, Wörld"},
+          {"{{ s.replace('', '-') }}", "-H-e-l-l-o-,- -W-ö-r-l-d-"},
+          {"{{ 'abc'.replace('', '-', 2) }}", "-a-bc"},
+          {"{{ ', '.join(['a','b']) }}", "a, b"},
+          {"{{ '-'.join('abc') }}", "a-b-c"},
+          {"{{ '5'.isdigit() }}", "True"},
+          {"{{ '5a'.isalnum() }}", "True"},
+          {"{{ '٣'.isdigit() }}", "True"},
+          {"{{ 'abc'.isalpha() }}", "True"},
+          {"{{ ' '.isspace() }}", "True"},
+          {"{{ ''.isspace() }}", "False"},
+          {"{{ 'Hello World'.istitle() }}", "True"},
+          {"{{ 'abc'.islower() }}", "True"},
+          {"{{ 'ABC1'.isupper() }}", "True"},
+          {"{{ 'x'.center(4, '*') }}", "*x**"},
+          {"{{ 'xy'.center(5) }}", "  xy "},
+          {"{{ 'x'.ljust(3) ~ '|' }}", "x  |"},
+          {"{{ 'x'.rjust(3) }}", "  x"},
+          {"{{ '-5'.zfill(4) }}", "-005"},
+          {"{{ 'a-b-c'.partition('-') }}", "('a', '-', 'b-c')"},
+          {"{{ 'a-b-c'.rpartition('-') }}", "('a-b', '-', 'c')"},
+          {"{{ 'abc'.partition('x') }}", "('abc', '', '')"},
+          {"{{ 'prefix_x'.removeprefix('prefix_') }}", "x"},
+          {"{{ 'x.txt'.removesuffix('.txt') }}", "x"},
+          {"{{ 'ß'.upper() }}", "SS"},
+          {"{{ 'ΑΣ'.lower() }}", "ας"},
+          {"{{ 'ǆabc'.title() }}", "ǅabc"},
+          {"{{ 'İ'.lower() }}", "i̇"},
+          {"{{ 'Straße'.casefold() }}", "strasse"},
+          {"{{ '%s is %d' % ('x', 5) }}", "x is 5"},
+          {"{{ '%s' % 'x' }}", "x"},
+          {"{{ '%s' % none }}", "None"},
+          {"{{ '%05.2f|%-5d|%+d|%x|%o|%e|%g|%%' % (3.14159, 42, 7, 255, 8, 12345.678, 0.0001) }}",
+           "03.14|42   |+7|ff|10|1.234568e+04|0.0001|%"},
+          {"{{ '%r' % 'a' }}", "'a'"},
+          {"{{ '%(a)s %(b)d' % {'a': 1, 'b': 2} }}", "1 2"},
+          {"{{ '%c%c' % ('a', 98) }}", "ab"},
+          {"{{ '%5s|%-5s|%.2s' % ('ab','cd','efg') }}", "   ab|cd   |ef"},
+          {"{{ '%i' % 3.9 }}", "3"},
+          {"{{ '{} {}'.format(1, 'a') }}", "1 a"},
+          {"{{ '{0} {1} {0}'.format('a','b') }}", "a b a"},
+          {"{{ '{x:>5}|{x:<5}|{x:^5}|{x:*^7}'.format(x='ab') }}", "   ab|ab   | ab  |**ab***"},
+          {"{{ '{:.2f} {:05d} {:,} {:e} {:%} {:x} {:#x} {:b}'.format(3.14159, 42, 1234567, 1234.5, 0.25, "
+           "255, 255, 5) }}",
+           "3.14 00042 1,234,567 1.234500e+03 25.000000% ff 0xff 101"},
+          {"{{ '{!r} {!s}'.format('a', 'b') }}", "'a' b"},
+          {"{{ '{u[name]} {u.age}'.format(u=u) }}", "Ann 30"},
+          {"{{ '{l[0]}'.format(l=l) }}", "3"},
+          {"{{ '{{}}'.format(1) }}", "{}"},
+          {"{{ '{:>{w}}'.format('x', w=5) }}", "    x"},
+          {"{{ '{}'.format(none) }}", "None"},
+          {"{{ '{}'.format([1,'a']) }}", "[1, 'a']"},
+          {"{{ '{:+d} {: d}'.format(5, 5) }}", "+5  5"},
+          {"{{ '{:010.3f}'.format(-3.14159) }}", "-00003.142"},
+          {"{{ '{:g} {}'.format(1e20, 1e20) }}", "1e+20 1e+20"},
+          {"{{ s.upper is callable }}", "True"},
+          {"{{ 'abc'.upper().lower() }}", "abc"},
+          {"{{ '%s' % [1,2] }}", "[1, 2]"},
+          {"{{ '%s' % (1,) }}", "1"},
+          {"{{ '%s' % {'a':1} }}", "{'a': 1}"},
+          {"{{ 'a' % {} }}", "a"},
+          {"{{ 'a' % () }}", "a"},
+          {"{{ '日本語'.find('語') }}", "2"},
+          {"{{ '日本語'.center(7,'*') }}", "**日本語**"},
+          {"{{ '{} {}'.format(*l) }}", "3 1"},
+          {"{{ '{a}'.format(**d) }}", "2"},
+          {"{{ u.get('name').upper() }}", "ANN"},
+          {"{{ (u.get('x') or 'y').upper() }}", "Y"},
+          {"{{ '%s' % undefinedx }}", ""},
+          {"{{ ''.join([]) }}", ""},
+          {"{{ 'abc'.strip(none) }}", "abc"},
+          {"{{ 'abc'.split(none) }}", "['abc']"},
+          {"{{ 'abc'.lstrip('a') }}", "bc"},
+          {"{{ 'abc'.rstrip('c') }}", "ab"},
+          {"{{ '  x '.lstrip() ~ '|' }}", "x |"},
+          {"{{ '  x '.rstrip() ~ '|' }}", "  x|"},
+          {R"x({{ '\u3000x\u00a0'.strip() }})x", "x"},
+          {R"x({{ '\x1cx'.strip() }})x", "x"},
+          {R"x({{ 'a\x0bb\x0cc\x1cd\x85e\u2028f'.splitlines() }})x", "['a', 'b', 'c', 'd', 'e', 'f']"},
+          {R"x({{ 'a\r\nb\rc'.splitlines() }})x", "['a', 'b', 'c']"},
+          {R"x({{ '\n'.splitlines() }})x", "['']"},
+          {"{{ ''.splitlines() }}", "[]"},
+          {R"x({{ 'a\n'.splitlines() }})x", "['a']"},
+      },
+      kVariables);
+}
+
+TEST(ChatTemplateStrings, FailWherePythonFails) {
+  expect_errors(
+      {
+          {"{{ 'a,b'.split('') }}", "t: line 1: empty separator"},
+          {"{{ s.startswith(['x']) }}",
+           "t: line 1: startswith first arg must be str or a tuple of str, not list"},
+          {"{{ s.startswith(1) }}", "t: line 1: startswith first arg must be str or a tuple of str, not int"},
+          {"{{ s.index('zz') }}", "t: line 1: substring not found"},
+          {"{{ ', '.join([1]) }}", "t: line 1: sequence item 0: expected str instance, int found"},
+          {"{{ '%s %s' % 'x' }}", "t: line 1: not enough arguments for format string"},
+          {"{{ '%s' % ('x','y') }}", "t: line 1: not all arguments converted during string formatting"},
+          {"{{ '%d' % 'x' }}", "t: line 1: %d format: a real number is required, not str"},
+          {"{{ '{} {'.format(1) }}", "t: line 1: expected '}' before end of string"},
+          {"{{ '{:d}'.format('a') }}", "t: line 1: unknown format code 'd' for object of type 'str'"},
+          {"{{ s.foo() }}", "t: line 1: 'str object' has no attribute 'foo'"},
+          {"{{ 'a'.upper(1) }}", "t: line 1: str method() takes at most 0 arguments, 1 are given"},
+          {"{{ s.replace('a') }}", "t: line 1: replace() lacks its argument 'new'"},
+          {"{{ 'a' % 1 }}", "t: line 1: not all arguments converted during string formatting"},
+          {"{{ 'a'.join(['b', none]) }}",
+           "t: line 1: sequence item 1: expected str instance, NoneType found"},
+      },
+      kVariables);
+}
+
+}  // namespace
+}  // namespace peregrine
