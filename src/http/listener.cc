@@ -44,10 +44,10 @@ Listener::Listener(const tcp::endpoint& endpoint, Shared& shared)
     acceptor_.set_option(asio::ip::v6_only(!endpoint.address().is_unspecified()), ignored);
   }
   acceptor_.bind(endpoint);
-  acceptor_.listen(kBacklog);
 }
 
 void Listener::start() {
+  acceptor_.listen(kBacklog);
   asio::post(acceptor_.get_executor(), [self = shared_from_this()] { self->accept(); });
 }
 

@@ -15,10 +15,11 @@ namespace peregrine::http {
 /// but for the constructor and start().
 class Listener : public std::enable_shared_from_this<Listener> {
  public:
-  /// Binds and listens. Throws boost::system::system_error. `shared` must outlive it.
+  /// Binds. Throws boost::system::system_error. `shared` must outlive it.
   Listener(const boost::asio::ip::tcp::endpoint& endpoint, Shared& shared);
 
   boost::asio::ip::tcp::endpoint endpoint() const { return acceptor_.local_endpoint(); }
+  /// Listens and accepts. Throws boost::system::system_error.
   void start();
   /// On the strand, or when no thread runs it.
   void close();

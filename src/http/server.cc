@@ -103,7 +103,13 @@ void Server::Impl::run_io() {
 
 void Server::Impl::start() {
   if (!threads.empty()) return;
-  for (const auto& listener : listeners) listener->start();
+  for (const auto& listener : listeners) {
+    try {
+      listener->start();
+    } catch (const boost::system::system_error& failure) {
+      fail_to_listen(listener->endpoint(), failure.code());
+    }
+  }
   const int count = std::max(shared.options.threads, 1);
   for (int i = 0; i < count; ++i) threads.emplace_back([this] { run_io(); });
 }

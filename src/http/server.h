@@ -31,13 +31,15 @@ struct ServerOptions {
 /// anything else up.
 class Server {
  public:
-  /// Binds and listens, accepts after start(). Throws Error (kInvalidArgument: address, kOverloaded: in use).
-  /// `service` must outlive the server.
+  /// Binds the address; connections are refused until start(). Throws Error (kInvalidArgument: address,
+  /// kOverloaded: in use). `service` must outlive the server.
   Server(const ServerOptions& options, api::Service& service);
   ~Server();  ///< Ends all connections.
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
+  /// Listens and accepts. Throws as the constructor does, where another program has begun to listen
+  /// meanwhile.
   void start();
   /// The port that is listened on.
   std::uint16_t port() const;

@@ -302,10 +302,9 @@ TEST_F(Connections, TheEndComesBeforeTheBeginning) {
 TEST_F(Connections, ADestroyedServerNeverStarted) {
   server.emplace(options, service);
   Client client(port());
-  EXPECT_TRUE(client.connected());  // it is in the backlog
+  EXPECT_FALSE(client.connected());  // a health check is refused as long as models load, and does not hang
   EXPECT_TRUE(server->drain(10ms));
   server.reset();
-  EXPECT_TRUE(client.read_end());
 }
 
 TEST_F(Connections, WakesRaceWithTheEnd) {

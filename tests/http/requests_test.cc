@@ -317,6 +317,7 @@ TEST(Requests, WhereToListen) {
   ServerOptions options = local_options();
   Server server(options, service);
   EXPECT_NE(server.port(), 0);
+  server.start();
   const auto kind = [&](const std::string& host, std::uint16_t port) {
     options.host = host;
     options.port = port;
