@@ -106,7 +106,7 @@ std::vector<std::int32_t> bench_prompt(std::int32_t tokens, std::int64_t vocab_s
 /// the sink's.
 void run_requests(const Session& session, const BenchFlags& flags, std::int32_t count,
                   std::int32_t prompt_tokens, std::int32_t new_tokens, DecodeMeter& meter) {
-  engine::EngineOptions options = session.options.engine;
+  engine::EngineOptions options = host::engine_options(session.options);
   options.max_rolling_batch_size = count;
   options.max_rolling_batch_prefill_tokens =
       std::max(options.max_rolling_batch_prefill_tokens, flags.prompt_tokens);
@@ -143,7 +143,7 @@ double decode_rate(const Session& session, const BenchFlags& flags, std::int32_t
   // Prompts of a large batch take several steps; sequences that started early must not end while others
   // prefill.
   const std::int32_t prefill_steps =
-      batch * flags.decode_prompt_tokens / session.options.engine.max_rolling_batch_prefill_tokens + 2;
+      batch * flags.decode_prompt_tokens / session.options.max_rolling_batch_prefill_tokens + 2;
   std::vector<double> rates;
   for (std::int32_t i = 0; i < flags.repeat; ++i) {
     DecodeMeter meter(static_cast<std::size_t>(batch));
@@ -268,7 +268,7 @@ void bench(BenchFlags& flags) {
   check(flags);
   if (!flags.dtype.empty()) flags.model.options.push_back("dtype=" + flags.dtype);
   if (!flags.quantize.empty()) flags.model.options.push_back("quantize=" + flags.quantize);
-  const Session session = open_session(flags.model);
+  const Session session = open_session(flags.model, read_options(flags.model));
   const int threads = session.options.cpu_threads > 0 ? session.options.cpu_threads : core::available_cpus();
   const ops::cpu::Limits limits = ops::cpu::measure_limits(threads, session.options.isa);
   const bool bf16 = session.model.decoder->types().compute == core::DType::kBF16;

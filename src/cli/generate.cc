@@ -91,8 +91,8 @@ class Collector : public engine::EventSink {
   std::optional<text::StreamingDetokenizer> detokenizer_;
 };
 
-std::unique_ptr<const text::Tokenizer> load_tokenizer(const GenerateFlags& flags) {
-  const std::filesystem::path directory = flags.model.model_dir;
+std::unique_ptr<const text::Tokenizer> load_tokenizer(const GenerateFlags& flags,
+                                                      const std::filesystem::path& directory) {
   if (!flags.prompt && !std::filesystem::exists(directory / "tokenizer.json")) return nullptr;
   return text::Tokenizer::load(directory);
 }
@@ -189,13 +189,15 @@ void generate(const GenerateFlags& flags) {
     fail(ErrorKind::kInvalidArgument, "one of --prompt and --ids is needed");
   }
   // Cheap checks come before the weights are read.
-  const auto tokenizer = load_tokenizer(flags);
+  auto model_options = read_options(flags.model);
+  const auto tokenizer =
+      load_tokenizer(flags, configuration::model_files(flags.model.model_dir, model_options));
   read_parameters(flags);
-  Session session = open_session(flags.model);
+  Session session = open_session(flags.model, std::move(model_options));
   engine::Request request = make_request(flags, session, tokenizer.get());
   const generation::Parameters parameters = request.parameters;
 
-  engine::EngineOptions options = session.options.engine;
+  engine::EngineOptions options = host::engine_options(session.options);
   options.max_rolling_batch_size = std::max(options.max_rolling_batch_size, parameters.n);
   engine::Engine engine(*session.device, *session.model.decoder, options);
   const bool streaming = !flags.model.json && parameters.n == 1 && tokenizer != nullptr;

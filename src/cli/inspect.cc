@@ -54,11 +54,12 @@ std::string_view name_of(model::ResidualOrder order) {
 
 /// What config.json and the checkpoint's headers say; nothing is loaded.
 Facts model_facts(const ModelFlags& flags) {
-  const auto directory = model_info::ModelDirectory::open(flags.model_dir);
+  const auto files = configuration::model_files(flags.model_dir, read_options(flags));
+  const auto directory = model_info::ModelDirectory::open(files);
   const auto& info = directory.info();
   const model::Family& family = model::find_family(info.architecture, info.model_type);
   const model::DecoderConfig config = family.read_config(directory.config());
-  const auto checkpoint = weights::Checkpoint::open(flags.model_dir);
+  const auto checkpoint = weights::Checkpoint::open(files);
   const auto number = [](auto value) { return fmt::format("{}", value); };
   return {{"architecture", json_string(info.architecture)},
           {"family", json_string(family.name)},
@@ -81,9 +82,9 @@ Facts model_facts(const ModelFlags& flags) {
 
 /// What the model takes once it is loaded with these options.
 Facts plan_facts(const ModelFlags& flags) {
-  const Session session = open_session(flags);
+  const Session session = open_session(flags, read_options(flags));
   const model::Decoder& decoder = *session.model.decoder;
-  const engine::Engine engine(*session.device, decoder, session.options.engine);
+  const engine::Engine engine(*session.device, decoder, host::engine_options(session.options));
   const engine::MemoryPlan plan = engine.memory_plan();
   const auto number = [](auto value) { return fmt::format("{}", value); };
   return {{"device", json_string(session.device->description())},
@@ -96,18 +97,17 @@ Facts plan_facts(const ModelFlags& flags) {
           {"kv_block_bytes", number(plan.kv_block_bytes)},
           {"buffer_bytes", number(plan.buffer_bytes)},
           {"max_model_length", number(plan.max_model_length)},
-          {"max_rolling_batch_size", number(session.options.engine.max_rolling_batch_size)}};
+          {"max_rolling_batch_size", number(session.options.max_rolling_batch_size)}};
 }
 
 void inspect(const InspectFlags& flags) {
   Facts facts;
   if (flags.config) {
-    for (const OptionOrigin& origin :
-         read_model_options(flags.model.model_dir, flags.model.options).origins) {
-      facts.emplace_back("option." + origin.key,
-                         flags.model.json ? fmt::format("{{\"value\":{},\"origin\":{}}}",
-                                                        json_string(origin.value), json_string(origin.origin))
-                                          : fmt::format("{} ({})", origin.value, origin.origin));
+    for (const configuration::Setting& setting : read_options(flags.model).settings) {
+      facts.emplace_back(
+          setting.key, flags.model.json ? fmt::format("{{\"value\":{},\"origin\":{}}}",
+                                                      json_string(setting.value), json_string(setting.origin))
+                                        : fmt::format("{} ({})", setting.value, setting.origin));
     }
   } else {
     facts = flags.plan ? plan_facts(flags.model) : model_facts(flags.model);

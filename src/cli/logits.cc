@@ -52,7 +52,7 @@ std::string logits_table(std::span<const float> logits, std::int64_t vocab_size)
 
 void logits(const LogitsFlags& flags) {
   const std::vector<std::int32_t> ids = parse_ids(flags.ids, "--ids");
-  Session session = open_session(flags.model);
+  Session session = open_session(flags.model, read_options(flags.model));
   const std::int64_t vocab_size = session.model.decoder->config().vocab_size;
   const std::vector<float> values =
       engine::compute_logits(*session.device, *session.model.decoder, ids, flags.all);

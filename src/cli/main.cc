@@ -52,10 +52,15 @@ int run(int argc, char** argv) {
   peregrine::cli::add_tokenize(app);
   peregrine::cli::add_detokenize(app);
   peregrine::cli::add_inspect(app);
+  peregrine::cli::add_render(app);
   peregrine::cli::add_bench(app);
+  peregrine::cli::add_serve(app);
+  peregrine::cli::add_engine(app);
   check_command(app, argc, argv);
   try {
     app.parse(argc, argv);
+  } catch (const CLI::RuntimeError& error) {
+    return error.get_exit_code();
   } catch (const CLI::ParseError& error) {
     return app.exit(error, std::cout, std::cerr) == 0 ? 0 : kWrongUsage;
   }

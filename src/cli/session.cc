@@ -3,7 +3,6 @@
 
 #include <charconv>
 #include <chrono>
-#include <cstdlib>
 
 #include "core/error.h"
 #include "core/log.h"
@@ -37,16 +36,6 @@ class ProgressLog {
   double next_report_ = 1.0;
 };
 
-/// The flags win over --option, which wins over serving.properties; PEREGRINE_ISA is the weakest.
-void apply_flags(const ModelFlags& flags, ModelOptions& options) {
-  if (!flags.device.empty()) options.device = flags.device;
-  if (!flags.isa.empty()) options.isa = flags.isa;
-  if (flags.threads > 0) options.cpu_threads = flags.threads;
-  if (options.isa.empty()) {
-    if (const char* isa = std::getenv("PEREGRINE_ISA")) options.isa = isa;
-  }
-}
-
 }  // namespace
 
 void ModelFlags::add_to(CLI::App& command, bool allow_random) {
@@ -70,25 +59,29 @@ void ModelFlags::add_to(CLI::App& command, bool allow_random) {
   command.add_flag("--json", json, "Print one JSON document");
 }
 
-Session open_session(const ModelFlags& flags) {
+std::vector<std::string> ModelFlags::all_options() const {
+  std::vector<std::string> out = options;
+  if (!device.empty()) out.push_back("device=" + device);
+  if (!isa.empty()) out.push_back("isa=" + isa);
+  if (threads > 0) out.push_back(fmt::format("cpu_threads={}", threads));
+  return out;
+}
+
+configuration::ModelOptions read_options(const ModelFlags& flags) {
   if (flags.model_dir.empty() && flags.random.empty()) {
     core::fail(core::ErrorKind::kInvalidArgument, "a model directory or --random is needed");
   }
-  ModelOptions options = read_model_options(flags.model_dir, flags.options);
-  apply_flags(flags, options);
-  auto device = ops::create_device(options.device, {.threads = options.cpu_threads, .isa = options.isa});
-  const auto start = Clock::now();
-  const model::LoadOptions load{.weights = options.dtype,
-                                .compute = options.compute_dtype,
-                                .cache = options.kv_cache_dtype,
-                                .progress = ProgressLog(),
-                                .random_seed = flags.random_seed};
-  auto model = flags.random.empty() ? model::load_model(flags.model_dir, *device, load)
-                                    : model::load_random_model(flags.random, *device, load);
-  const double seconds = seconds_since(start);
-  spdlog::debug("loaded {} in {:.2f} s on {}", flags.random.empty() ? flags.model_dir : flags.random, seconds,
-                device->description());
-  return {std::move(options), std::move(device), std::move(model), seconds};
+  return configuration::read_model_options(flags.model_dir, flags.all_options());
+}
+
+Session open_session(const ModelFlags& flags, configuration::ModelOptions options) {
+  auto session =
+      flags.random.empty()
+          ? host::load_session(configuration::model_files(flags.model_dir, options), options, ProgressLog())
+          : host::load_random_session(flags.random, flags.random_seed, options, ProgressLog());
+  spdlog::debug("loaded {} in {:.2f} s on {}", flags.random.empty() ? flags.model_dir : flags.random,
+                session.load_seconds, session.device->description());
+  return {std::move(session), std::move(options)};
 }
 
 std::vector<std::int32_t> parse_ids(const std::string& text, const std::string& flag) {

@@ -7,9 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "cli/model_options.h"
-#include "model/load.h"
-#include "ops/device.h"
+#include "configuration/model_options.h"
+#include "host/session.h"
 
 namespace peregrine::cli {
 
@@ -25,19 +24,21 @@ struct ModelFlags {
   std::uint64_t random_seed = 0;
 
   void add_to(CLI::App& command, bool allow_random);
+  /// `options`, and behind them those that have flags of their own, which win.
+  std::vector<std::string> all_options() const;
 };
 
-/// A device with a model on it, ready to run.
-struct Session {
-  ModelOptions options;
-  std::unique_ptr<ops::Device> device;
-  model::LoadedModel model;
-  double load_seconds = 0;
+/// A model on a device, ready to run, and the options it was loaded with.
+struct Session : host::Session {
+  configuration::ModelOptions options;
 };
 
-/// Reads the options and loads the model, with progress (rate and time left) on standard error when that is a
+/// The options of the model directory (none for random weights) and of the flags.
+configuration::ModelOptions read_options(const ModelFlags& flags);
+
+/// Loads the model, with progress (rate and time left) on standard error when that is a
 /// terminal or the load is long.
-Session open_session(const ModelFlags& flags);
+Session open_session(const ModelFlags& flags, configuration::ModelOptions options);
 
 /// Token ids of "1,2,3". Throws Error(kInvalidArgument) that names `flag` and the part that is not an id.
 std::vector<std::int32_t> parse_ids(const std::string& text, const std::string& flag);

@@ -46,17 +46,6 @@ DecoderTypes resolve(const LoadOptions& options, DType weights, const ops::Devic
 
 }  // namespace
 
-std::optional<DType> parse_dtype_option(std::string_view option, std::string_view value) {
-  if (value.empty() || value == "auto") return std::nullopt;
-  const auto dtype = core::parse_float_dtype(value);
-  if (!dtype) {
-    fail(ErrorKind::kInvalidArgument,
-         "{} must be auto, float32 (fp32), float16 (fp16) or bfloat16 (bf16), found {}", option,
-         core::quoted(value));
-  }
-  return dtype;
-}
-
 LoadedModel load_model(const std::filesystem::path& directory, ops::Device& device,
                        const LoadOptions& options) {
   LoadedModel out{model_info::ModelDirectory::open(directory), nullptr};

@@ -27,10 +27,6 @@ struct LoadOptions {
   std::uint64_t random_seed = 0;  ///< For load_random_model.
 };
 
-/// Reads the value of a data type option: nothing for "auto" or "". Throws Error(kInvalidArgument) that names
-/// the option, the value and what is allowed.
-std::optional<core::DType> parse_dtype_option(std::string_view option, std::string_view value);
-
 struct LoadedModel {
   model_info::ModelDirectory directory;
   std::unique_ptr<Decoder> decoder;

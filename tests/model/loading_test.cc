@@ -201,16 +201,5 @@ TEST_F(Loading, DataTypesThatCannotBeServedAreRefused) {
   EXPECT_THAT(error.message, HasSubstr("KV cache of type float16"));
 }
 
-TEST(DtypeOption, ReadsNames) {
-  EXPECT_EQ(parse_dtype_option("option.dtype", "auto"), std::nullopt);
-  EXPECT_EQ(parse_dtype_option("option.dtype", ""), std::nullopt);
-  EXPECT_EQ(parse_dtype_option("option.dtype", "bf16"), DType::kBF16);
-  EXPECT_EQ(parse_dtype_option("option.dtype", "fp16"), DType::kF16);
-  const auto error = caught([] { parse_dtype_option("option.kv_cache_dtype", "fp8"); });
-  EXPECT_EQ(error.kind, ErrorKind::kInvalidArgument);
-  EXPECT_THAT(error.message,
-              AllOf(HasSubstr("option.kv_cache_dtype"), HasSubstr("fp8"), HasSubstr("bfloat16")));
-}
-
 }  // namespace
 }  // namespace peregrine::model
