@@ -225,6 +225,7 @@ TEST(ChatTemplateExpressions, GiveWhatPythonGives) {
           {"{{ d.copy() }}", "{'b': 1, 'a': 2, 'C': 3}"},
           {"{{ 1.real }}", "1"},
           {"{{ (1).real }}", "1"},
+          {"{{ macrox }}", ""},
           {"{{ 0x1F }}", "31"},
           {"{{ 0b101 }}", "5"},
           {"{{ 0o17 }}", "15"},

@@ -172,8 +172,11 @@ class PercentFormatter {
         out += converted;
       }
     }
-    const bool all_used = values_.is(Kind::kTuple) ? used_ == values_.sequence().items.size()
-                                                   : used_ > 0 || values_.is(Kind::kDict);
+    // What has items by key, even by number, need not be used: CPython takes it for a mapping.
+    const bool all_used = values_.is(Kind::kTuple)
+                              ? used_ == values_.sequence().items.size()
+                              : used_ > 0 || values_.is_undefined() || values_.is(Kind::kDict) ||
+                                    values_.is(Kind::kList) || values_.is(Kind::kRange);
     if (!all_used) fail("not all arguments converted during string formatting");
     return out;
   }

@@ -53,7 +53,7 @@ std::optional<Value> Cursor::next() {
       const std::size_t bytes = decode_at(text, position_).bytes;
       const std::string_view character = text.substr(position_, bytes);
       position_ += bytes;
-      return make_text(*heap_, std::string(character), iterable_.text().markup);
+      return make_text(*heap_, std::string(character));
     }
     case Kind::kList:
     case Kind::kTuple: {

@@ -151,7 +151,8 @@ Value round_number(Interpreter&, const Value& value, const CallArguments& argume
   const double unit = std::pow(10.0, digits);
   const double scaled = value.as_real() * unit;
   if (!std::isfinite(scaled) || unit == 0) fail("cannot round {} to {} digits", value.as_real(), digits);
-  return Value::real((method == "ceil" ? std::ceil(scaled) : std::floor(scaled)) / unit);
+  // Python rounds to an int on the way, which has no -0.
+  return Value::real(((method == "ceil" ? std::ceil(scaled) : std::floor(scaled)) + 0.0) / unit);
 }
 
 constexpr Filter kFilters[] = {

@@ -142,7 +142,9 @@ std::size_t find(std::string_view text, std::string_view needle, std::size_t fro
   if (from > text.size()) return kNotFound;
   if (needle.empty()) return from;
   // memmem, unlike string_view::find, is linear for every needle.
-  const void* at = memmem(text.data() + from, text.size() - from, needle.data(), needle.size());
+  const void* at = needle.size() == 1
+                       ? std::memchr(text.data() + from, needle[0], text.size() - from)
+                       : memmem(text.data() + from, text.size() - from, needle.data(), needle.size());
   return at == nullptr ? kNotFound : static_cast<std::size_t>(static_cast<const char*>(at) - text.data());
 }
 

@@ -123,15 +123,16 @@ Value indent(Interpreter& interpreter, const Value& value, const CallArguments& 
 Value truncate(Interpreter& interpreter, const Value& value, const CallArguments& arguments) {
   const Parameters parameters("truncate", arguments, {"length", "killwords", "end", "leeway"});
   Heap& heap = interpreter.heap();
-  if (value.is_undefined() && parameters.find(0) == nullptr) return value;
-  if (!value.is_string()) fail("truncate needs a string, not {}", type_name(value));
   const Int length = parameters.integer(0, 255);
   const std::string end(parameters.text(2).value_or("..."));
   const auto end_length = static_cast<Int>(count_code_points(end));
   const Int leeway = parameters.has(3) ? parameters.integer(3, 5) : 5;
   if (length < end_length) fail("truncate: expected length >= {}, got {}", end_length, length);
   if (leeway < 0) fail("truncate: expected leeway >= 0, got {}", leeway);
-  if (static_cast<Int>(value.text().length()) - leeway <= length) return value;
+  // Whatever has a length, and a short one, passes.
+  const auto size = size_of(value);
+  if (size && *size - leeway <= length) return value;
+  if (!value.is_string()) fail("truncate needs a string, not {}", type_name(value));
   const std::string_view text = value.as_text();
   heap.spend_scan(text.size());
   std::string_view kept = text.substr(0, byte_of(text, static_cast<std::size_t>(length - end_length)));
