@@ -51,6 +51,14 @@ void AlignedText::append(char32_t code_point, const AlignedText& other, std::siz
   if (aligned_) sources_.insert(sources_.end(), text_.size() - before, other.source_of(at, at + 1));
 }
 
+void AlignedText::append_for_nothing(char32_t code_point, const AlignedText& other) {
+  const std::size_t before = text_.size();
+  append_utf8(text_, code_point);
+  if (!aligned_) return;
+  const std::uint32_t start = other.source_of(0, 0).begin;
+  sources_.insert(sources_.end(), text_.size() - before, Range{start, start});
+}
+
 void AlignedText::append_byte(char byte, const AlignedText& other, std::size_t at) {
   text_.push_back(byte);
   if (aligned_) sources_.push_back(other.source_of(at, at + 1));

@@ -47,6 +47,8 @@ class AlignedText {
   /// Appends `text` that stands for what byte `at` of `other` stands for (`at` is clamped to the last byte).
   void append(std::string_view text, const AlignedText& other, std::size_t at);
   void append(char32_t code_point, const AlignedText& other, std::size_t at);
+  /// Appends a character that stands for nothing, at the start of what `other` stands for.
+  void append_for_nothing(char32_t code_point, const AlignedText& other);
   void append_byte(char byte, const AlignedText& other, std::size_t at);
 
  private:

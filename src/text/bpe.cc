@@ -21,12 +21,6 @@ constexpr std::size_t kShortWord = 48;
 constexpr char32_t kLowCharacters = 0x180;
 constexpr std::uint32_t kNoRank = std::numeric_limits<std::uint32_t>::max();
 
-std::size_t vocabulary_size(const core::JsonView& json) {
-  const core::JsonView vocab = json.at("vocab");
-  if (!vocab.is_object()) vocab.fail_expected("an object of tokens and their ids");
-  return vocab.value().get_object().size();
-}
-
 std::size_t merge_count(const core::JsonView& json) {
   const core::JsonView merges = json.at("merges");
   if (!merges.is_array()) merges.fail_expected("an array of merges");
@@ -60,7 +54,7 @@ const Bpe::Merge* Bpe::MergeTable::find(std::int32_t left, std::int32_t right) c
 }
 
 Bpe::Bpe(const core::JsonView& json)
-    : vocabulary_(vocabulary_size(json)),
+    : vocabulary_(read_vocabulary(json.at("vocab"))),
       merges_(merge_count(json)),
       unknown_token_(optional_string(json, "unk_token")),
       prefix_(optional_string(json, "continuing_subword_prefix")),
@@ -71,16 +65,6 @@ Bpe::Bpe(const core::JsonView& json)
   if (const auto dropout = json.find("dropout"); dropout && dropout->as_number() != 0) {
     core::fail(ErrorKind::kUnsupported, "{}: dropout is for training; set it to null", dropout->where());
   }
-  const core::JsonView vocab = json.at("vocab");
-  // Straight from the parsed object: naming the place of each of 100,000s of members in advance would take
-  // longer than everything else.
-  for (const auto& member : vocab.value().get_object()) {
-    if (!member.value().is_int64()) {
-      core::JsonView(member.value(), fmt::format("{}: {}", vocab.where(), core::quoted(member.key())))
-          .fail_expected("an integer");
-    }
-    vocabulary_.add(member.key(), member.value().get_int64(), vocab.where());
-  }
   read_merges(json.at("merges"));
 
   ids_of_low_characters_.assign(kLowCharacters, -1);
@@ -89,11 +73,7 @@ Bpe::Bpe(const core::JsonView& json)
     append_utf8(character, c);
     ids_of_low_characters_[c] = vocabulary_.find(character).value_or(-1);
   }
-  if (byte_fallback_) {
-    for (int byte = 0; byte < 256; ++byte) {
-      byte_tokens_.push_back(vocabulary_.find(fmt::format("<0x{:02X}>", byte)).value_or(-1));
-    }
-  }
+  if (byte_fallback_) byte_tokens_ = find_byte_tokens(vocabulary_);
 }
 
 void Bpe::read_merges(const core::JsonView& json) {

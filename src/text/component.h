@@ -39,10 +39,11 @@ inline bool optional_bool(const core::JsonView& json, std::string_view key, bool
   return member ? member->as_bool() : fallback;
 }
 
-/// The string member `key`; empty where it is missing or null.
-inline std::string optional_string(const core::JsonView& json, std::string_view key) {
+/// The string member `key`, or `fallback` where it is missing or null.
+inline std::string optional_string(const core::JsonView& json, std::string_view key,
+                                   std::string_view fallback = {}) {
   const auto member = json.find(key);
-  return member ? std::string(member->as_string()) : std::string();
+  return std::string(member ? member->as_string() : fallback);
 }
 
 }  // namespace peregrine::text

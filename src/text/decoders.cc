@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "text/decoders.h"
 
+#include <algorithm>
 #include <array>
 #include <utility>
 #include <vector>
 
 #include "text/byte_level.h"
 #include "text/component.h"
+#include "text/metaspace.h"
 #include "text/pattern.h"
 #include "text/unicode.h"
 
@@ -214,6 +216,124 @@ class StripSink final : public TokenSink {
   std::int64_t held_ = 0;  ///< Characters `content` at the end of this token that have not been passed on.
 };
 
+/// Writes Metaspace's character as a space; in the first token, where one may have been put in front, not at
+/// all.
+class MetaspaceSink final : public TokenSink {
+ public:
+  MetaspaceSink(TokenSink& next, const MetaspaceOptions& options) : next_(next), options_(options) {}
+
+  void part(std::string_view text) override {
+    std::string out;
+    for (std::size_t i = 0; i < text.size();) {
+      const CodePoint c = decode_at(text, i);
+      if (c.value != options_.replacement) {
+        out += text.substr(i, c.bytes);
+      } else if (!first_ || options_.prepend == MetaspaceOptions::Prepend::kNever) {
+        out += ' ';
+      }
+      i += c.bytes;
+    }
+    if (!out.empty()) next_.part(out);
+  }
+  void end_token() override {
+    first_ = false;
+    next_.end_token();
+  }
+  void finish() override { next_.finish(); }
+
+ private:
+  TokenSink& next_;
+  const MetaspaceOptions& options_;
+  bool first_ = true;
+};
+
+/// Joins tokens that have the prefix to those before, others by a space; takes that space, and those that
+/// English tokenizing has put into contractions, back.
+class WordPieceSink final : public WholeTokenSink {
+ public:
+  WordPieceSink(TokenSink& next, std::string_view prefix, bool cleanup)
+      : WholeTokenSink(next), prefix_(prefix), cleanup_(cleanup) {}
+  void finish() override { next().finish(); }
+
+ private:
+  void token(std::string_view token) override {
+    std::string text(token);
+    if (!first_) {
+      if (token.starts_with(prefix_)) {
+        text.erase(0, prefix_.size());
+      } else {
+        text.insert(0, 1, ' ');
+      }
+    }
+    first_ = false;
+    if (cleanup_) clean_up(text);
+    next().part(text);
+    next().end_token();
+  }
+
+  static void clean_up(std::string& text) {
+    using Rule = std::pair<std::string_view, std::string_view>;
+    constexpr std::array kRules = {
+        Rule{" .", "."},   Rule{" ?", "?"},           Rule{" !", "!"},
+        Rule{" ,", ","},   Rule{" ' ", "'"},          Rule{" n't", "n't"},
+        Rule{" 'm", "'m"}, Rule{" do not", " don't"},  // as the reference has it
+        Rule{" 's", "'s"}, Rule{" 've", "'ve"},       Rule{" 're", "'re"},
+    };
+    for (const auto& [from, to] : kRules) {
+      std::string out;
+      std::size_t begin = 0;
+      for (std::size_t at = 0; (at = text.find(from, begin)) != std::string::npos; begin = at + from.size()) {
+        out.append(text, begin, at - begin);
+        out += to;
+      }
+      if (begin == 0) continue;
+      out.append(text, begin);
+      text = std::move(out);
+    }
+  }
+
+  std::string_view prefix_;
+  bool cleanup_;
+  bool first_ = true;
+};
+
+/// Writes the suffix that ends words as a space, and in the last token not at all. What follows the first
+/// suffix of a token waits until it shows whether the token is the last.
+class SuffixSink final : public WholeTokenSink {
+ public:
+  SuffixSink(TokenSink& next, std::string_view suffix) : WholeTokenSink(next), suffix_(suffix) {}
+  void finish() override {
+    if (open_) flush("");
+    next().finish();
+  }
+
+ private:
+  void token(std::string_view token) override {
+    if (open_) flush(" ");
+    const std::size_t at = suffix_.empty() ? token.size() : std::min(token.find(suffix_), token.size());
+    next().part(token.substr(0, at));
+    held_ = token.substr(at);
+    open_ = true;
+  }
+
+  void flush(std::string_view replacement) {
+    std::string_view rest = held_;
+    while (!rest.empty()) {
+      const std::size_t at = std::min(rest.find(suffix_), rest.size());
+      next().part(rest.substr(0, at));
+      if (at == rest.size()) break;
+      next().part(replacement);
+      rest.remove_prefix(at + suffix_.size());
+    }
+    next().end_token();
+    held_.clear();
+  }
+
+  std::string_view suffix_;
+  std::string held_;  ///< Of the token before, from its first suffix on.
+  bool open_ = false;
+};
+
 class JoiningSink final : public TokenSink {
  public:
   explicit JoiningSink(TokenSink& next) : next_(next) {}
@@ -309,6 +429,41 @@ class Strip final : public Decoder {
   std::int64_t stop_;
 };
 
+class Metaspace final : public Decoder {
+ public:
+  explicit Metaspace(const core::JsonView& json) : options_(parse_metaspace(json)) {}
+  std::unique_ptr<TokenSink> start(TokenSink& next, bool) const override {
+    return std::make_unique<MetaspaceSink>(next, options_);
+  }
+
+ private:
+  MetaspaceOptions options_;
+};
+
+class WordPieceDecoder final : public Decoder {
+ public:
+  explicit WordPieceDecoder(const core::JsonView& json)
+      : prefix_(optional_string(json, "prefix", "##")), cleanup_(optional_bool(json, "cleanup", true)) {}
+  std::unique_ptr<TokenSink> start(TokenSink& next, bool) const override {
+    return std::make_unique<WordPieceSink>(next, prefix_, cleanup_);
+  }
+
+ private:
+  std::string prefix_;
+  bool cleanup_;
+};
+
+class BpeDecoder final : public Decoder {
+ public:
+  explicit BpeDecoder(const core::JsonView& json) : suffix_(optional_string(json, "suffix", "</w>")) {}
+  std::unique_ptr<TokenSink> start(TokenSink& next, bool) const override {
+    return std::make_unique<SuffixSink>(next, suffix_);
+  }
+
+ private:
+  std::string suffix_;
+};
+
 class DecoderSequence final : public Decoder {
  public:
   explicit DecoderSequence(const core::JsonView& json) {
@@ -332,6 +487,11 @@ constexpr std::array kTypes = {
     ComponentType<Decoder>{"Fuse", [](Json) -> Made { return std::make_unique<PlainDecoder<FuseSink>>(); }},
     ComponentType<Decoder>{"Strip", [](Json json) -> Made { return std::make_unique<Strip>(json); }},
     ComponentType<Decoder>{"ByteFallback", [](Json) -> Made { return std::make_unique<ByteFallback>(); }},
+    ComponentType<Decoder>{"Metaspace", [](Json json) -> Made { return std::make_unique<Metaspace>(json); }},
+    ComponentType<Decoder>{"WordPiece",
+                           [](Json json) -> Made { return std::make_unique<WordPieceDecoder>(json); }},
+    ComponentType<Decoder>{"BPEDecoder",
+                           [](Json json) -> Made { return std::make_unique<BpeDecoder>(json); }},
     ComponentType<Decoder>{"Sequence",
                            [](Json json) -> Made { return std::make_unique<DecoderSequence>(json); }},
 };

@@ -31,7 +31,8 @@ class Decoder {
   virtual std::unique_ptr<TokenSink> start(TokenSink& next, bool streaming) const = 0;
 };
 
-/// The "decoder" of a tokenizer file: ByteLevel, Replace, Fuse, Strip, ByteFallback or a Sequence of these.
+/// The "decoder" of a tokenizer file: ByteLevel, BPEDecoder, ByteFallback, Fuse, Metaspace, Replace, Strip,
+/// WordPiece or a Sequence of these.
 /// Throws Error as component.h says.
 std::unique_ptr<Decoder> make_decoder(const core::JsonView& json);
 

@@ -28,9 +28,9 @@ class Model {
   virtual const Vocabulary& vocabulary() const = 0;
 };
 
-/// The "model" of a tokenizer file: BPE. Files of before 2020 lack its "type"; it is then told by its
-/// members. Throws Error: kUnsupported for other models, kInvalidArgument for contents that do not fit
-/// together.
+/// The "model" of a tokenizer file: BPE, WordPiece, Unigram or WordLevel. Files of before 2020 lack its
+/// "type"; it is then told by its members. Throws Error: kUnsupported for other models, kInvalidArgument for
+/// contents that do not fit together.
 std::unique_ptr<Model> make_model(const core::JsonView& json);
 
 }  // namespace peregrine::text

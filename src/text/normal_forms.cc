@@ -8,7 +8,7 @@
 #include <optional>
 #include <vector>
 
-#include "core/error.h"
+#include "text/character_changes.h"
 #include "text/unicode.h"
 
 namespace peregrine::text {
@@ -19,8 +19,7 @@ constexpr std::size_t kMaxDecomposition = 32;
 // All characters below are their own NFC; behind it come combining marks.
 constexpr char32_t kFirstUnstable = 0x300;
 
-/// A character of the result. `change` says how it came about, which decides what it stands for: 0 replaces
-/// one character of the source, 1 is an addition, -n replaces one and swallows the n behind it.
+/// A character of the result; `change` as apply_changes has it.
 struct Character {
   char32_t value;
   int combining_class;
@@ -126,23 +125,7 @@ void apply_normal_form(AlignedText& text, NormalForm form) {
   std::vector<Character> characters =
       decompose(source, form == NormalForm::kNfkc || form == NormalForm::kNfkd);
   if (form == NormalForm::kNfc || form == NormalForm::kNfkc) compose(characters);
-
-  AlignedText out(text.aligned());
-  out.reserve(source.size());
-  std::size_t at = 0;  // in source, behind what has been replaced so far
-  const auto skip = [&] {
-    if (at < source.size()) at += decode_at(source, at).bytes;
-  };
-  for (const Character& c : characters) {
-    if (c.change > 0) {
-      out.append(c.value, text, at > 0 ? at - 1 : 0);
-      continue;
-    }
-    out.append(c.value, text, at);
-    for (int skipped = c.change; skipped <= 0; ++skipped) skip();
-  }
-  check_text_size(out.text().size());
-  text = std::move(out);
+  apply_changes(text, characters);
 }
 
 }  // namespace peregrine::text

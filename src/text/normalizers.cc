@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "text/byte_level.h"
+#include "text/charsmap.h"
 #include "text/component.h"
 #include "text/normal_forms.h"
 #include "text/pattern.h"
@@ -45,23 +46,25 @@ class Form final : public Normalizer {
   NormalForm form_;
 };
 
+void lower_case(AlignedText& text) {
+  // The one character whose lower case has two (SpecialCasing.txt).
+  constexpr char32_t kCapitalIWithDot = 0x130;
+  AlignedText out(text.aligned());
+  out.reserve(text.text().size());
+  for_each_character(text.text(), [&](std::size_t at, char32_t c, std::size_t) {
+    if (c == kCapitalIWithDot) {
+      out.append("i\xCC\x87", text, at);
+    } else {
+      out.append(static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))), text, at);
+    }
+  });
+  check_text_size(out.text().size());
+  text = std::move(out);
+}
+
 class Lowercase final : public Normalizer {
  public:
-  void normalize(AlignedText& text) const override {
-    constexpr char32_t kCapitalIWithDot =
-        0x130;  // the one character whose lower case has two (SpecialCasing.txt)
-    AlignedText out(text.aligned());
-    out.reserve(text.text().size());
-    for_each_character(text.text(), [&](std::size_t at, char32_t c, std::size_t) {
-      if (c == kCapitalIWithDot) {
-        out.append("i\xCC\x87", text, at);
-      } else {
-        out.append(static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))), text, at);
-      }
-    });
-    check_text_size(out.text().size());
-    text = std::move(out);
-  }
+  void normalize(AlignedText& text) const override { lower_case(text); }
 };
 
 class StripAccents final : public Normalizer {
@@ -127,6 +130,82 @@ class Nmt final : public Normalizer {
     return c == 0x09 || c == 0x0A || c == 0x0C || c == 0x0D || c == 0x1680 || (c >= 0x200B && c <= 0x200F) ||
            c == 0x2028 || c == 0x2029 || c == 0x2581 || c == 0xFEFF || c == 0xFFFD;
   }
+};
+
+/// What BERT does to a text: control characters go, white space becomes spaces, spaces come around CJK
+/// ideographs, accents go, capitals become small.
+class BertNormalizer final : public Normalizer {
+ public:
+  explicit BertNormalizer(const core::JsonView& json)
+      : clean_text_(optional_bool(json, "clean_text", true)),
+        handle_chinese_chars_(optional_bool(json, "handle_chinese_chars", true)),
+        lowercase_(optional_bool(json, "lowercase", true)),
+        strip_accents_(optional_bool(json, "strip_accents", lowercase_)) {}
+
+  void normalize(AlignedText& text) const override {
+    if (clean_text_) clean(text);
+    if (handle_chinese_chars_) separate_ideographs(text);
+    if (strip_accents_) {
+      apply_normal_form(text, NormalForm::kNfd);
+      keep_characters(text, [](char32_t c) { return !is_nonspacing_mark(c); });
+    }
+    if (lowercase_) lower_case(text);
+  }
+
+ private:
+  static void clean(AlignedText& text) {
+    AlignedText out(text.aligned());
+    out.reserve(text.text().size());
+    for_each_character(text.text(), [&](std::size_t at, char32_t c, std::size_t bytes) {
+      const bool is_line_space = c == '\t' || c == '\n' || c == '\r';
+      if (c == 0xFFFD || (is_control_or_private(c) && !is_line_space)) return;
+      if (is_white_space(c)) {
+        out.append(U' ', text, at);
+      } else {
+        out.append(text, at, at + bytes);
+      }
+    });
+    text = std::move(out);
+  }
+
+  static void separate_ideographs(AlignedText& text) {
+    AlignedText out(text.aligned());
+    out.reserve(text.text().size());
+    for_each_character(text.text(), [&](std::size_t at, char32_t c, std::size_t bytes) {
+      const bool separate = is_ideograph(c);
+      if (separate) out.append(U' ', text, at);
+      out.append(text, at, at + bytes);
+      if (separate) out.append(U' ', text, at);
+    });
+    check_text_size(out.text().size());
+    text = std::move(out);
+  }
+
+  /// The blocks that BERT's own code calls Chinese (its fifth range begins at U+2B920).
+  static bool is_ideograph(char32_t c) {
+    const auto within = [c](char32_t low, char32_t high) { return c >= low && c <= high; };
+    return within(0x4E00, 0x9FFF) || within(0x3400, 0x4DBF) || within(0x20000, 0x2A6DF) ||
+           within(0x2A700, 0x2B73F) || within(0x2B740, 0x2B81F) || within(0x2B920, 0x2CEAF) ||
+           within(0xF900, 0xFAFF) || within(0x2F800, 0x2FA1F);
+  }
+
+  bool clean_text_;
+  bool handle_chinese_chars_;
+  bool lowercase_;
+  bool strip_accents_;
+};
+
+class Precompiled final : public Normalizer {
+ public:
+  explicit Precompiled(const core::JsonView& json) : charsmap_(read(json.at("precompiled_charsmap"))) {}
+  void normalize(AlignedText& text) const override { charsmap_.apply(text); }
+
+ private:
+  static Charsmap read(const core::JsonView& json) {
+    return Charsmap(decode_base64(json.as_string(), json.where()), json.where());
+  }
+
+  Charsmap charsmap_;
 };
 
 class Prepend final : public Normalizer {
@@ -215,6 +294,10 @@ constexpr std::array kTypes = {
     ComponentType<Normalizer>{"Strip",
                               [](Json json) -> Made { return std::make_unique<StripNormalizer>(json); }},
     ComponentType<Normalizer>{"Nmt", [](Json) -> Made { return std::make_unique<Nmt>(); }},
+    ComponentType<Normalizer>{"BertNormalizer",
+                              [](Json json) -> Made { return std::make_unique<BertNormalizer>(json); }},
+    ComponentType<Normalizer>{"Precompiled",
+                              [](Json json) -> Made { return std::make_unique<Precompiled>(json); }},
     ComponentType<Normalizer>{"Prepend", [](Json json) -> Made { return std::make_unique<Prepend>(json); }},
     ComponentType<Normalizer>{"Replace",
                               [](Json json) -> Made { return std::make_unique<ReplaceNormalizer>(json); }},

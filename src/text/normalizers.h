@@ -15,8 +15,9 @@ class Normalizer {
   virtual void normalize(AlignedText& text) const = 0;
 };
 
-/// The "normalizer" of a tokenizer file: NFC, NFD, NFKC, NFKD, Lowercase, StripAccents, Strip, Nmt, Prepend,
-/// Replace, ByteLevel or a Sequence of these. Throws Error as component.h says.
+/// The "normalizer" of a tokenizer file: NFC, NFD, NFKC, NFKD, Lowercase, StripAccents, Strip, Nmt,
+/// BertNormalizer, Precompiled, Prepend, Replace, ByteLevel or a Sequence of these. Throws Error as
+/// component.h says.
 std::unique_ptr<Normalizer> make_normalizer(const core::JsonView& json);
 
 }  // namespace peregrine::text

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "text/pre_tokenizers.h"
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
 #include "text/byte_level.h"
 #include "text/component.h"
+#include "text/metaspace.h"
 #include "text/pattern.h"
 #include "text/regex.h"
 #include "text/unicode.h"
+#include "text/unicode_scripts.h"
 
 namespace peregrine::text {
 
@@ -195,6 +198,136 @@ class WhitespaceSplit final : public PreTokenizer {
   }
 };
 
+/// BERT's: words between white space, every punctuation character alone.
+class BertPreTokenizer final : public PreTokenizer {
+ public:
+  void pre_tokenize(PreTokenized& text) const override {
+    split_at_characters(text, SplitBehavior::kRemoved, is_white_space);
+    split_at_characters(text, SplitBehavior::kIsolated, is_punctuation);
+  }
+};
+
+class CharDelimiterSplit final : public PreTokenizer {
+ public:
+  explicit CharDelimiterSplit(const core::JsonView& json) {
+    const core::JsonView delimiter = json.at("delimiter");
+    if (count_code_points(delimiter.as_string()) != 1) delimiter.fail_expected("a single character");
+    delimiter_ = decode_at(delimiter.as_string(), 0).value;
+  }
+  void pre_tokenize(PreTokenized& text) const override {
+    split_at_characters(text, SplitBehavior::kRemoved, [this](char32_t c) { return c == delimiter_; });
+  }
+
+ private:
+  char32_t delimiter_ = 0;
+};
+
+/// Pieces of so many characters.
+class FixedLength final : public PreTokenizer {
+ public:
+  explicit FixedLength(const core::JsonView& json) {
+    if (const auto length = json.find("length")) length_ = length->as_int(1, kMaxMappedBytes);
+  }
+  void pre_tokenize(PreTokenized& text) const override {
+    text.split([this](std::string_view piece, std::vector<Range>& parts) {
+      std::int64_t characters = length_;
+      for (std::size_t i = 0; i < piece.size();) {
+        const auto begin = static_cast<std::uint32_t>(i);
+        if (characters == length_) {
+          parts.push_back({begin, begin});
+          characters = 0;
+        }
+        i += decode_at(piece, i).bytes;
+        parts.back().end = static_cast<std::uint32_t>(i);
+        ++characters;
+      }
+    });
+  }
+
+ private:
+  std::int64_t length_ = 5;
+};
+
+/// Spaces written as another character, one in front, and a cut before each.
+class Metaspace final : public PreTokenizer {
+ public:
+  explicit Metaspace(const core::JsonView& json) : options_(parse_metaspace(json)) {
+    append_utf8(replacement_, options_.replacement);
+  }
+
+  void pre_tokenize(PreTokenized& text) const override {
+    text.rewrite([this](const AlignedText& from, const PreTokenized::Piece& piece, AlignedText& out) {
+      if (prepends(from, piece)) out.append(replacement_, from, piece.begin);
+      const std::string_view source = from.text();
+      for (std::size_t i = piece.begin; i < piece.end;) {
+        const std::size_t space = std::min<std::size_t>(source.find(' ', i), piece.end);
+        out.append(from, i, space);
+        if (space < piece.end) out.append(replacement_, from, space);
+        i = space + 1;
+      }
+    });
+    if (!options_.split) return;
+    split_at_characters(text, SplitBehavior::kMergedWithNext,
+                        [this](char32_t c) { return c == options_.replacement; });
+  }
+  bool depends_on_sources() const override { return options_.prepend == MetaspaceOptions::Prepend::kFirst; }
+
+ private:
+  bool prepends(const AlignedText& from, const PreTokenized::Piece& piece) const {
+    const char32_t first = decode_at(from.text(), piece.begin).value;
+    if (first == ' ' || first == options_.replacement) return false;
+    switch (options_.prepend) {
+      case MetaspaceOptions::Prepend::kAlways:
+        return true;
+      case MetaspaceOptions::Prepend::kNever:
+        return false;
+      case MetaspaceOptions::Prepend::kFirst:
+        break;
+    }
+    // Text that is not aligned is as it was, so that what comes first stands for what comes first.
+    return (from.aligned() ? from.source_of(piece.begin, piece.end).begin : piece.begin) == 0;
+  }
+
+  MetaspaceOptions options_;
+  std::string replacement_;
+};
+
+/// Runs of one script. Spaces and characters of no script belong to the script before them; in front of the
+/// first script they are dropped. Japanese is one script.
+class UnicodeScripts final : public PreTokenizer {
+ public:
+  UnicodeScripts() : regex_(pattern(), "UnicodeScripts") {}
+
+  void pre_tokenize(PreTokenized& text) const override {
+    RegexSearch search(regex_);
+    text.split([&](std::string_view piece, std::vector<Range>& parts) {
+      std::vector<Range> matches;
+      search.find_all(piece, matches);
+      parts.insert(parts.end(), matches.begin(), matches.end());
+    });
+  }
+
+ private:
+  static std::string pattern() {
+    const std::string any = " \\p{Unknown}";
+    const std::string japanese = "\\p{Han}\\p{Hiragana}\\p{Katakana}\\u30FC";
+    std::string out = "[" + japanese + "][" + japanese + any + "]*";
+    for (const std::string_view script : unicode_scripts()) {
+      if (script == "Han" || script == "Hiragana" || script == "Katakana") continue;
+      const std::string property = fmt::format("\\p{{{}}}", script);
+      // The space and U+30FC, which have been dealt with, are Common. A script goes on up to a character that
+      // begins another one.
+      const std::string first = script == "Common" ? "(?![ \\u30FC])" + property : property;
+      const std::string more =
+          script == "Common" ? "(?:" + first + "|[" + any + "])" : "[" + property + any + "]";
+      out += "|" + first + more + "*";
+    }
+    return out;
+  }
+
+  Regex regex_;
+};
+
 class PreTokenizerSequence final : public PreTokenizer {
  public:
   explicit PreTokenizerSequence(const core::JsonView& json) {
@@ -203,6 +336,10 @@ class PreTokenizerSequence final : public PreTokenizer {
   }
   void pre_tokenize(PreTokenized& text) const override {
     for (const auto& part : parts_) part->pre_tokenize(text);
+  }
+  bool depends_on_sources() const override {
+    return std::any_of(parts_.begin(), parts_.end(),
+                       [](const auto& part) { return part->depends_on_sources(); });
   }
 
  private:
@@ -213,12 +350,22 @@ using Made = std::unique_ptr<PreTokenizer>;
 using Json = const core::JsonView&;
 
 constexpr std::array kTypes = {
+    ComponentType<PreTokenizer>{"BertPreTokenizer",
+                                [](Json) -> Made { return std::make_unique<BertPreTokenizer>(); }},
     ComponentType<PreTokenizer>{"ByteLevel",
                                 [](Json json) -> Made { return std::make_unique<ByteLevel>(json); }},
+    ComponentType<PreTokenizer>{"CharDelimiterSplit",
+                                [](Json json) -> Made { return std::make_unique<CharDelimiterSplit>(json); }},
     ComponentType<PreTokenizer>{"Digits", [](Json json) -> Made { return std::make_unique<Digits>(json); }},
+    ComponentType<PreTokenizer>{"FixedLength",
+                                [](Json json) -> Made { return std::make_unique<FixedLength>(json); }},
+    ComponentType<PreTokenizer>{"Metaspace",
+                                [](Json json) -> Made { return std::make_unique<Metaspace>(json); }},
     ComponentType<PreTokenizer>{"Punctuation",
                                 [](Json json) -> Made { return std::make_unique<Punctuation>(json); }},
     ComponentType<PreTokenizer>{"Split", [](Json json) -> Made { return std::make_unique<Split>(json); }},
+    ComponentType<PreTokenizer>{"UnicodeScripts",
+                                [](Json) -> Made { return std::make_unique<UnicodeScripts>(); }},
     ComponentType<PreTokenizer>{"Whitespace", [](Json) -> Made { return std::make_unique<Whitespace>(); }},
     ComponentType<PreTokenizer>{"WhitespaceSplit",
                                 [](Json) -> Made { return std::make_unique<WhitespaceSplit>(); }},

@@ -54,10 +54,14 @@ class PreTokenizer {
  public:
   virtual ~PreTokenizer() = default;
   virtual void pre_tokenize(PreTokenized& text) const = 0;
+  /// Whether the result depends on which part of the original a piece stands for. A text that a normalizer
+  /// has changed must then be aligned.
+  virtual bool depends_on_sources() const { return false; }
 };
 
-/// The "pre_tokenizer" of a tokenizer file: ByteLevel, Digits, Punctuation, Split, Whitespace,
-/// WhitespaceSplit or a Sequence of these. Throws Error as component.h says.
+/// The "pre_tokenizer" of a tokenizer file: BertPreTokenizer, ByteLevel, CharDelimiterSplit, Digits,
+/// FixedLength, Metaspace, Punctuation, Split, UnicodeScripts, Whitespace, WhitespaceSplit or a Sequence of
+/// these. Throws Error as component.h says.
 std::unique_ptr<PreTokenizer> make_pre_tokenizer(const core::JsonView& json);
 
 }  // namespace peregrine::text

@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "text/unicode.h"
+#include "text/unicode_scripts.h"
 
 namespace peregrine::text {
 namespace {
@@ -52,6 +53,16 @@ constexpr std::array kPropertyNames = {
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 bool is_hex(char c) { return std::isxdigit(static_cast<unsigned char>(c)) != 0; }
+
+/// A property's name as names are compared: in lower case, without '_', ' ' and '-' (UAX #44, section 5.9.3).
+std::string loose(std::string_view name) {
+  std::string key;
+  for (const char c : name) {
+    if (c != '_' && c != ' ' && c != '-')
+      key += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  }
+  return key;
+}
 
 class Translator {
  public:
@@ -190,15 +201,15 @@ class Translator {
       negated = !negated;
       name.remove_prefix(1);
     }
-    std::string key;
-    for (const char c : name) {
-      if (c != '_' && c != ' ' && c != '-')
-        key += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-    }
+    const std::string key = loose(name);
     const auto* known = std::find_if(kPropertyNames.begin(), kPropertyNames.end(),
                                      [&](const auto& p) { return p.from == key; });
+    const auto scripts = unicode_scripts();
+    const bool is_script = key == "unknown" || std::any_of(scripts.begin(), scripts.end(),
+                                                           [&](auto script) { return loose(script) == key; });
     at_ = close + 1;
-    return (negated ? "\\P{" : "\\p{") + std::string(known != kPropertyNames.end() ? known->to : name) + "}";
+    return (negated ? "\\P{" : "\\p{") + std::string(is_script ? "sc:" : "") +
+           std::string(known != kPropertyNames.end() ? known->to : name) + "}";
   }
 
   void open_group() {

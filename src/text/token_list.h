@@ -35,6 +35,18 @@ struct TokenList {
     blanks.push_back(counts);
   }
 
+  /// Keeps the first `count` tokens, or with `drop_start` the last.
+  void truncate(std::size_t count, bool drop_start) {
+    const auto cut = [&](auto& list) {
+      if (list.size() <= count) return;
+      if (drop_start) list.erase(list.begin(), list.end() - static_cast<std::ptrdiff_t>(count));
+      list.resize(count);
+    };
+    cut(ids);
+    cut(offsets);
+    cut(blanks);
+  }
+
   /// Puts `before` and `after`, which stand for no text, around the tokens.
   void surround(std::span<const std::int32_t> before, std::span<const std::int32_t> after) {
     ids.insert(ids.begin(), before.begin(), before.end());

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "text/tokenizer.h"
 
+#include <algorithm>
+
 #include "core/error.h"
 #include "text/byte_level.h"
 #include "text/tokenizer_parts.h"
@@ -77,7 +79,9 @@ TokenList Tokenizer::run(std::string_view text, const EncodeOptions& options, bo
     repaired = to_valid_utf8(text);
     text = repaired;
   }
-  PreTokenized pieces = extract(options, parts_->added, parts_->normalizer.get(), text, with_offsets);
+  const bool aligned = with_offsets || (parts_->normalizer && parts_->pre_tokenizer &&
+                                        parts_->pre_tokenizer->depends_on_sources());
+  PreTokenized pieces = extract(options, parts_->added, parts_->normalizer.get(), text, aligned);
   if (parts_->pre_tokenizer) parts_->pre_tokenizer->pre_tokenize(pieces);
 
   TokenList tokens;
@@ -99,6 +103,11 @@ TokenList Tokenizer::run(std::string_view text, const EncodeOptions& options, bo
       add(token.id, piece.begin + token.begin, piece.begin + token.end,
           with_offsets ? parts_->model->vocabulary().token(token.id).value_or("") : "");
     }
+  }
+  if (options.max_tokens) {
+    const std::size_t added =
+        parts_->post_processor && options.add_special_tokens ? parts_->post_processor->added_ids().size() : 0;
+    tokens.truncate(*options.max_tokens - std::min(added, *options.max_tokens), parts_->truncate_start);
   }
   if (parts_->post_processor) parts_->post_processor->process(tokens, options.add_special_tokens);
   return tokens;
@@ -142,6 +151,8 @@ bool Tokenizer::is_special(std::int32_t id) const {
   const Parts::Token* token = parts_->find(id);
   return token != nullptr && token->special;
 }
+
+std::optional<std::size_t> Tokenizer::truncation_length() const { return parts_->truncation_length; }
 
 std::int32_t Tokenizer::vocab_size() const { return static_cast<std::int32_t>(parts_->tokens.size()); }
 

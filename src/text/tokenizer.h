@@ -24,6 +24,9 @@ class Tokenizer {
     /// Recognize special tokens that are written out in the text. Without, they are ordinary text: for what
     /// users type.
     bool parse_special = true;
+    /// At most so many ids, those added around the text among them: the text loses tokens at its end (at its
+    /// start where the file's "truncation" says so), and nothing where it has none left.
+    std::optional<std::size_t> max_tokens = {};
   };
 
   /// Ids, and for each the code points of the text that it stands for: [0, 0) for those added around the
@@ -34,7 +37,9 @@ class Tokenizer {
   };
 
   /// Reads model_dir/tokenizer.json, and from tokenizer_config.json, where there is one, the tokens of
-  /// "added_tokens_decoder", which may be newer. Throws Error: kNotFound where there is no tokenizer.json,
+  /// "added_tokens_decoder", which may be newer. Without tokenizer.json, reads a SentencePiece model,
+  /// vocab.json with merges.txt, or vocab.txt (vocabulary_files.h). Throws Error: kNotFound where there is
+  /// none of these,
   /// kUnsupported where it uses a component that is not supported (and says which are), kInvalidArgument
   /// where something is wrong in it.
   static std::unique_ptr<const Tokenizer> load(const std::filesystem::path& model_dir);
@@ -65,6 +70,9 @@ class Tokenizer {
   std::optional<std::string_view> token(std::int32_t id) const;
   /// Whether `id` is a special token.
   bool is_special(std::int32_t id) const;
+  /// The "max_length" of the file's "truncation", which transformers applies where a caller asks for
+  /// truncation and names no length.
+  std::optional<std::size_t> truncation_length() const;
   /// One more than the largest id. Ids below may be unused, and a model may have more rows.
   std::int32_t vocab_size() const;
 

@@ -9,6 +9,7 @@
 #include "core/json.h"
 #include "text/tokenizer.h"
 #include "text/tokenizer_parts.h"
+#include "text/vocabulary_files.h"
 
 namespace peregrine::text {
 namespace {
@@ -35,6 +36,7 @@ class Tokenizer::Builder {
     const auto decoder = file.find("decoder");
     parts_->decoder = decoder ? make_decoder(*decoder) : make_joining_decoder();
     parts_->model = make_model(file.at("model"));
+    if (const auto truncation = file.find("truncation")) read_truncation(*truncation);
 
     read_added_tokens(file);
     if (config != nullptr) read_config(*config);
@@ -46,6 +48,15 @@ class Tokenizer::Builder {
   std::unique_ptr<const Parts> take() { return std::move(parts_); }
 
  private:
+  void read_truncation(const JsonView& json) {
+    constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
+    parts_->truncation_length = static_cast<std::size_t>(json.at("max_length").as_int(0, kMost));
+    const auto direction = json.find("direction");
+    if (!direction || direction->as_string() == "Right") return;
+    if (direction->as_string() != "Left") direction->fail_expected("Right or Left");
+    parts_->truncate_start = true;
+  }
+
   void read_added_tokens(const JsonView& file) {
     const auto json = file.find("added_tokens");
     if (!json) return;
@@ -150,15 +161,27 @@ std::unique_ptr<const Tokenizer> Tokenizer::load(const std::filesystem::path& mo
     const std::filesystem::path path = model_dir / name;
     return core::parse_json(core::read_file(path, kMaxFileBytes), path.string());
   };
-  const boost::json::value file = read("tokenizer.json");
-  const JsonView file_view(file, (model_dir / "tokenizer.json").string());
   const std::filesystem::path config_path = model_dir / "tokenizer_config.json";
-  if (!std::filesystem::exists(config_path)) {
-    return std::unique_ptr<const Tokenizer>(new Tokenizer(Builder(file_view, nullptr).take()));
-  }
-  const boost::json::value config = read("tokenizer_config.json");
+  const bool has_config = std::filesystem::exists(config_path);
+  const boost::json::value config = has_config ? read("tokenizer_config.json") : boost::json::value();
   const JsonView config_view(config, config_path.string());
-  return std::unique_ptr<const Tokenizer>(new Tokenizer(Builder(file_view, &config_view).take()));
+  const JsonView* const config_or_none = has_config ? &config_view : nullptr;
+
+  const std::filesystem::path path = model_dir / "tokenizer.json";
+  if (!std::filesystem::exists(path)) {
+    if (const auto composed = compose_tokenizer_file(model_dir, config_or_none)) {
+      const JsonView view(composed->json, composed->where);
+      return std::unique_ptr<const Tokenizer>(new Tokenizer(Builder(view, config_or_none).take()));
+    }
+    core::fail(
+        ErrorKind::kNotFound,
+        "{} does not exist, nor does tokenizer.model, spiece.model, sentencepiece.bpe.model, vocab.txt or "
+        "vocab.json with merges.txt beside it",
+        path.string());
+  }
+  const boost::json::value file = read("tokenizer.json");
+  return std::unique_ptr<const Tokenizer>(
+      new Tokenizer(Builder(JsonView(file, path.string()), config_or_none).take()));
 }
 
 std::unique_ptr<const Tokenizer> Tokenizer::parse(std::string_view json, std::string_view where) {

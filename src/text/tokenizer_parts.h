@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
@@ -35,6 +36,8 @@ struct Tokenizer::Parts {
   AddedTokens added;
   std::vector<Token> tokens;  ///< By id.
   std::unordered_map<std::string_view, std::int32_t> added_ids;
+  std::optional<std::size_t> truncation_length;
+  bool truncate_start = false;  ///< Where max_tokens cuts.
 
   /// Null for ids that stand for no token.
   const Token* find(std::int32_t id) const {

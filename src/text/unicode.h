@@ -56,6 +56,10 @@ bool is_numeric(char32_t c);
 bool is_punctuation(char32_t c);
 /// General category M.
 bool is_mark(char32_t c);
+/// General category Mn.
+bool is_nonspacing_mark(char32_t c);
+/// General category Cc, Cf or Co.
+bool is_control_or_private(char32_t c);
 /// A word character of UTS #18 annex C: Alphabetic, M, Nd, Pc or Join_Control.
 bool is_word(char32_t c);
 

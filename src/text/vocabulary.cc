@@ -50,7 +50,7 @@ std::size_t Vocabulary::slot_of(std::string_view token) const {
   return slot;
 }
 
-void Vocabulary::add(std::string_view token, std::int64_t id, std::string_view where) {
+void Vocabulary::add(std::string_view token, std::int64_t id, std::string_view where, Repeated repeated) {
   using core::ErrorKind;
   if (id < 0 || id >= end_limit_) {
     core::fail(ErrorKind::kInvalidArgument,
@@ -62,7 +62,7 @@ void Vocabulary::add(std::string_view token, std::int64_t id, std::string_view w
     core::fail(ErrorKind::kInternal, "{}: more tokens than announced", where);
   }
   const std::size_t slot = slot_of(token);
-  if (slots_[slot] != 0) {
+  if (slots_[slot] != 0 && repeated == Repeated::kRefuse) {
     core::fail(ErrorKind::kInvalidArgument, "{}: token {} is there twice, with ids {} and {}", where,
                core::quoted(token), entries_[slots_[slot] - 1].id, id);
   }
@@ -87,6 +87,30 @@ std::optional<std::int32_t> Vocabulary::find(std::string_view token) const {
 std::optional<std::string_view> Vocabulary::token(std::int32_t id) const {
   if (id < 0 || id >= end_id() || entry_of_id_[static_cast<std::size_t>(id)] == 0) return std::nullopt;
   return text_of(entries_[entry_of_id_[static_cast<std::size_t>(id)] - 1]);
+}
+
+Vocabulary read_vocabulary(const core::JsonView& json) {
+  if (!json.is_object()) json.fail_expected("an object of tokens and their ids");
+  const auto& members = json.value().get_object();
+  Vocabulary vocabulary(members.size());
+  // Straight from the parsed object: naming the place of each of 100,000s of members in advance would take
+  // longer than everything else.
+  for (const auto& member : members) {
+    if (!member.value().is_int64()) {
+      core::JsonView(member.value(), fmt::format("{}: {}", json.where(), core::quoted(member.key())))
+          .fail_expected("an integer");
+    }
+    vocabulary.add(member.key(), member.value().get_int64(), json.where());
+  }
+  return vocabulary;
+}
+
+std::vector<std::int32_t> find_byte_tokens(const Vocabulary& vocabulary) {
+  std::vector<std::int32_t> ids;
+  for (int byte = 0; byte < 256; ++byte) {
+    ids.push_back(vocabulary.find(fmt::format("<0x{:02X}>", byte)).value_or(-1));
+  }
+  return ids;
 }
 
 }  // namespace peregrine::text

@@ -2,6 +2,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
+#include <random>
+
 #include "core/error.h"
 #include "core/json.h"
 #include "text/decoders.h"
@@ -72,6 +75,120 @@ TEST(Normalizers, Others) {
   EXPECT_EQ(normalize(R"({"type": "Sequence", "normalizers": []})", "a"), "a");
 }
 
+TEST(Normalizers, Bert) {
+  const std::string text = "H\u00E9llo\t\x01W\u00D6rld\u4F60\u597D\u200B\uE000\u00A0!";
+  EXPECT_EQ(normalize(R"({"type": "BertNormalizer"})", text), "hello world \u4F60  \u597D  !");
+  EXPECT_EQ(normalize(R"({"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": false,
+                          "strip_accents": null, "lowercase": false})",
+                      text),
+            "H\u00E9llo W\u00D6rld\u4F60\u597D !");
+  EXPECT_EQ(normalize(R"({"type": "BertNormalizer", "clean_text": false, "handle_chinese_chars": false,
+                          "strip_accents": false, "lowercase": true})",
+                      "\tH\u00C9"),
+            "\th\u00E9");
+  EXPECT_EQ(normalize(R"({"type": "BertNormalizer", "lowercase": false, "strip_accents": true})", "\u00C9"),
+            "E");
+  const AlignedText aligned = normalized(R"({"type": "BertNormalizer"})", "a\u4F60b");
+  EXPECT_EQ(aligned.text(), "a \u4F60 b");
+  EXPECT_EQ(aligned.source_of(1, 6), (Range{1, 4}));
+  EXPECT_EQ(aligned.source_of(6, 7), (Range{4, 5}));
+}
+
+std::string base64(std::string_view bytes) {
+  constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string out;
+  for (std::size_t i = 0; i < bytes.size(); i += 3) {
+    std::uint32_t bits = 0;
+    for (std::size_t k = 0; k < 3; ++k)
+      bits = bits << 8 | (i + k < bytes.size() ? static_cast<unsigned char>(bytes[i + k]) : 0U);
+    for (std::size_t k = 0; k < 4; ++k)
+      out += i + k > bytes.size() ? '=' : kDigits[bits >> (18 - 6 * k) & 63];
+  }
+  return out;
+}
+
+/// A charsmap of some rules. Node n of the trie has units [256 (n + 1), 256 (n + 2)) for its children.
+std::string charsmap(const std::vector<std::pair<std::string, std::string>>& rules) {
+  struct Node {
+    std::map<unsigned char, std::size_t> children;
+    std::optional<std::uint32_t> value;
+  };
+  std::vector<Node> nodes(1);
+  std::string replacements;
+  for (const auto& [from, to] : rules) {
+    std::size_t node = 0;
+    for (const char c : from) {
+      const auto [child, added] = nodes[node].children.emplace(c, nodes.size());
+      node = child->second;
+      if (added) nodes.emplace_back();
+    }
+    nodes[node].value = static_cast<std::uint32_t>(replacements.size());
+    replacements += to + '\0';
+  }
+  std::vector<std::uint32_t> units(256 * (nodes.size() + 1));
+  std::vector<std::uint32_t> position(nodes.size());
+  for (std::size_t n = 0; n < nodes.size(); ++n) {
+    const auto base = static_cast<std::uint32_t>(256 * (n + 1));
+    units[position[n]] |= (position[n] ^ base) << 10;
+    if (nodes[n].value) {
+      units[position[n]] |= 1U << 8;
+      units[base] = *nodes[n].value | 1U << 31;
+    }
+    for (const auto& [label, child] : nodes[n].children) {
+      position[child] = base + label;
+      units[position[child]] = label;
+    }
+  }
+  std::string blob;
+  const auto put = [&](std::uint32_t value) {
+    for (int i = 0; i < 4; ++i) blob += static_cast<char>(value >> (8 * i));
+  };
+  put(static_cast<std::uint32_t>(units.size() * 4));
+  for (const std::uint32_t unit : units) put(unit);
+  return base64(blob + replacements);
+}
+
+std::string precompiled(const std::string& map) {
+  return R"({"type": "Precompiled", "precompiled_charsmap": ")" + map + R"("})";
+}
+
+TEST(Normalizers, Precompiled) {
+  const std::string json = precompiled(charsmap(
+      {{"\u00BD", "1/2"}, {"\x07", ""}, {"e\u0301", "\u00E9"}, {"A", "a"}, {"o", "0"}, {"\r\n", "\n"}}));
+  EXPECT_EQ(normalize(json, "x\u00BDA"), "x1/2a");
+  EXPECT_EQ(normalize(json, "a\x07z"), "az");
+  EXPECT_EQ(normalize(json, "e\u0301z"), "\u00E9z") << "a whole grapheme cluster";
+  EXPECT_EQ(normalize(json, "e\u0301\u0301\u0301A"), "e\u0301\u0301\u0301a")
+      << "a cluster of 7 bytes: by character";
+  EXPECT_EQ(normalize(json, "o\u0301"), "0") << "a rule for the start of a small cluster takes all of it";
+  EXPECT_EQ(normalize(json, "\r\nz\r"), "\nz\r");
+  EXPECT_EQ(normalize(json, ""), "");
+  const AlignedText aligned = normalized(json, "x\u00BDy\x07z");
+  EXPECT_EQ(aligned.text(), "x1/2yz");
+  EXPECT_EQ(aligned.source_of(1, 4), (Range{1, 3}));
+  EXPECT_EQ(aligned.source_of(4, 5), (Range{3, 4}));
+  EXPECT_EQ(aligned.source_of(5, 6), (Range{5, 6}));
+}
+
+TEST(Normalizers, PrecompiledDamaged) {
+  const std::string good = charsmap({{"A", "a"}});
+  for (const std::string& map : {std::string(), std::string("A"), std::string("AAA="),
+                                 std::string("AAAAAA=="), std::string("/////w=="), std::string("BAAAAA=="),
+                                 std::string("BAAAAAAAAAD/"), "*" + good.substr(1)}) {
+    EXPECT_THROW(normalize(precompiled(map), "A"), core::Error) << map;
+  }
+  // A trie that leads nowhere has no rules.
+  EXPECT_EQ(normalize(precompiled("BAAAAP////8="), "A"), "A");
+  std::mt19937 random(2);
+  for (int round = 0; round < 200; ++round) {
+    std::string blob(std::size_t{4 + 64 + random() % 8}, '\0');
+    for (char& c : blob) c = static_cast<char>(random());
+    blob.replace(0, 4, std::string("\x40\0\0\0", 4));
+    for (std::size_t i = 68; i < blob.size(); ++i) blob[i] &= 0x7F;
+    normalize(precompiled(base64(blob)), "Aa\u00BD \x01\x02 zzz");
+  }
+}
+
 TEST(Normalizers, KnowWhereTextCameFrom) {
   const AlignedText composed = normalized(R"({"type": "NFC"})", "xe\u0301y");
   EXPECT_EQ(composed.text(), "x\u00E9y");
@@ -132,6 +249,72 @@ TEST(PreTokenizers, Others) {
               ElementsAre("a", "1", "2"));
 }
 
+TEST(PreTokenizers, Metaspace) {
+  const auto metaspace = [](const std::string& more, std::string_view text) {
+    return pre_tokenize(R"({"type": "Metaspace", "replacement": "▁")" + more + "}", text);
+  };
+  EXPECT_THAT(metaspace("", "Hey  friend!"), ElementsAre("▁Hey", "▁", "▁friend!"));
+  EXPECT_THAT(metaspace(R"(, "str_rep": "▁", "add_prefix_space": true)", "a b"), ElementsAre("▁a", "▁b"));
+  EXPECT_THAT(metaspace(R"(, "add_prefix_space": false)", "a b"), ElementsAre("a", "▁b"));
+  EXPECT_THAT(metaspace(R"(, "prepend_scheme": "always")", " a"), ElementsAre("▁a"));
+  EXPECT_THAT(metaspace(R"(, "prepend_scheme": "always")", "▁a"), ElementsAre("▁a"));
+  EXPECT_THAT(metaspace(R"(, "prepend_scheme": "never")", "a b"), ElementsAre("a", "▁b"));
+  EXPECT_THAT(metaspace(R"(, "prepend_scheme": "first", "split": false)", "a b "), ElementsAre("▁a▁b▁"));
+  EXPECT_THAT(metaspace(R"(, "split": true)", "  "), ElementsAre("▁", "▁"));
+  const std::string words = R"({"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, )";
+  EXPECT_THAT(pre_tokenize(
+                  words + R"({"type": "Metaspace", "replacement": "_", "prepend_scheme": "first"}]})", "a b"),
+              ElementsAre("_a", "b"));
+  EXPECT_THAT(
+      pre_tokenize(words + R"({"type": "Metaspace", "replacement": "_", "prepend_scheme": "always"}]})",
+                   "a b"),
+      ElementsAre("_a", "_b"));
+  for (const std::string wrong : {R"(, "prepend_scheme": "sometimes")", R"(, "split": 1)",
+                                  R"(, "prepend_scheme": "first", "add_prefix_space": false)"}) {
+    EXPECT_THROW(metaspace(wrong, "a"), core::Error) << wrong;
+  }
+  EXPECT_THROW(pre_tokenize(R"({"type": "Metaspace", "replacement": "ab"})", "a"), core::Error);
+  EXPECT_THROW(pre_tokenize(R"({"type": "Metaspace", "replacement": ""})", "a"), core::Error);
+}
+
+TEST(PreTokenizers, MetaspaceKnowsTheFirstSection) {
+  testing::TinyTokenizer tiny;
+  tiny.pre_tokenizer = R"({"type": "Metaspace", "replacement": "_", "prepend_scheme": "first"})";
+  tiny.model = testing::character_model("ab_<>");
+  tiny.added_tokens = R"([{"id": 10, "content": "<b>", "normalized": false}])";
+  const auto ids = [&](std::string_view text) {
+    const auto tokenizer = Tokenizer::parse(tiny.json(), "tiny");
+    const auto found = tokenizer->encode(text, {});
+    EXPECT_EQ(tokenizer->encode_with_offsets(text, {}).ids, found) << "with offsets";
+    return found;
+  };
+  EXPECT_THAT(ids("a<b>a"), ElementsAre(2, 0, 10, 0));
+  EXPECT_THAT(ids("<b>a"), ElementsAre(10, 0));
+  tiny.normalizer = R"({"type": "Strip", "strip_left": true, "strip_right": false})";
+  EXPECT_THAT(ids("a<b> a"), ElementsAre(2, 0, 10, 0));
+  EXPECT_THAT(ids("  a"), ElementsAre(0)) << "what is left does not begin where the text does";
+}
+
+TEST(PreTokenizers, WordsAndScripts) {
+  EXPECT_THAT(pre_tokenize(R"({"type": "BertPreTokenizer"})", " Hey, you\u3000x\u3002$1 "),
+              ElementsAre("Hey", ",", "you", "x", "\u3002", "$", "1"));
+  EXPECT_THAT(
+      pre_tokenize(R"({"type": "CharDelimiterSplit", "delimiter": "\u00E9"})", "a\u00E9\u00E9bc\u00E9"),
+      ElementsAre("a", "bc"));
+  EXPECT_THROW(pre_tokenize(R"({"type": "CharDelimiterSplit", "delimiter": "ab"})", "a"), core::Error);
+  EXPECT_THAT(pre_tokenize(R"({"type": "FixedLength", "length": 2})", "a\u00E9bcd"),
+              ElementsAre("a\u00E9", "bc", "d"));
+  EXPECT_THROW(pre_tokenize(R"({"type": "FixedLength", "length": 0})", "a"), core::Error);
+  const std::string scripts = R"({"type": "UnicodeScripts"})";
+  EXPECT_THAT(pre_tokenize(scripts, "どこで生れ。Yes"), ElementsAre("どこで生れ", "。", "Yes"));
+  EXPECT_THAT(pre_tokenize(scripts, "Apples are りんご 林檎"), ElementsAre("Apples are ", "りんご 林檎"));
+  EXPECT_THAT(pre_tokenize(scripts, "グー$ 1-2 АБ"), ElementsAre("グー", "$ 1-2 ", "АБ"));
+  EXPECT_THAT(pre_tokenize(scripts, "  a"), ElementsAre("a")) << "spaces in front belong to no script";
+  EXPECT_THAT(pre_tokenize(scripts, "  "), ElementsAre());
+  EXPECT_THAT(pre_tokenize(scripts, "\u05D0\u0378b"), ElementsAre("\u05D0\u0378", "b"))
+      << "U+0378 is not assigned";
+}
+
 TEST(PreTokenizers, SplitBehaviors) {
   const auto split = [](const std::string& behavior, std::string_view text, bool invert = false) {
     return pre_tokenize(R"({"type": "Split", "pattern": {"String": "-"}, "behavior": ")" + behavior +
@@ -184,6 +367,18 @@ TEST(Decoders, EachGivesTheTokensOfTheReference) {
             "ey| friend!|HH|");
   EXPECT_EQ(decode(R"({"type": "Strip", "content": "y", "start": 0, "stop": 2})", {"Heyyy", "yay", "y", ""}),
             "Hey|ya|||");
+  const std::string metaspace = R"({"type": "Metaspace", "replacement": "▁", )";
+  EXPECT_EQ(decode(metaspace + R"("add_prefix_space": true})", {"▁Hey▁", "▁you▁"}), "Hey| you |");
+  EXPECT_EQ(decode(metaspace + R"("prepend_scheme": "never"})", {"▁Hey", "▁you"}), " Hey| you|");
+  EXPECT_EQ(decode(metaspace + R"("prepend_scheme": "first"})", {"", "▁you"}), "| you|");
+  EXPECT_EQ(decode(R"({"type": "WordPiece", "prefix": "##", "cleanup": false})",
+                   {"##uelo", "Ara", "##új", "##o", "No", "##guera", "."}),
+            "##uelo| Ara|új|o| No|guera| .|");
+  EXPECT_EQ(decode(R"({"type": "WordPiece"})", {"I", "'m", "no", ",", "n't", "##!", "do not", " ' x"}),
+            "I|'m| no|,|n't|!| don't| 'x|");
+  EXPECT_EQ(decode(R"({"type": "BPEDecoder", "suffix": "</w>"})", {"a", "b</w>", "c</w>d</w>"}), "a|b |cd|");
+  EXPECT_EQ(decode(R"({"type": "BPEDecoder"})", {}), "");
+  EXPECT_EQ(decode(R"({"type": "BPEDecoder"})", {"a</w>b</w>", "</w>"}), "a b ||");
   const std::string bytes = R"({"type": "ByteFallback"})";
   EXPECT_EQ(decode(bytes, {"Hey", "friend!"}), "Hey|friend!|");
   EXPECT_EQ(decode(bytes, {"<0x61>"}), "a|");
@@ -297,6 +492,31 @@ TEST(Tokenizer, OldFormsOfFiles) {
                       R"([["a", "b"], ["ab", "c"], ["Ġ", "a"], ["Ġ", "ab"], ["a", "a"]])");
   EXPECT_EQ(tokenizer_of(pairs)->encode("abc abc aab", {}), reference);
   EXPECT_THAT(reference, ElementsAre(257, ' ', 257, 258, 256));
+}
+
+TEST(Tokenizer, KeepsAtMostSoManyTokens) {
+  testing::TinyTokenizer tiny;
+  tiny.model = testing::character_model("abcd[]");
+  tiny.pre_tokenizer = "null";
+  tiny.post_processor = R"({"type": "BertProcessing", "cls": ["[", 4], "sep": ["]", 5]})";
+  const auto ids = [&](std::size_t most, bool special) {
+    return tokenizer_of(tiny)->encode("abcd", {.add_special_tokens = special, .max_tokens = most});
+  };
+  EXPECT_THAT(ids(6, true), ElementsAre(4, 0, 1, 2, 3, 5));
+  EXPECT_THAT(ids(5, true), ElementsAre(4, 0, 1, 2, 5));
+  EXPECT_THAT(ids(1, true), ElementsAre(4, 5));
+  EXPECT_THAT(ids(3, false), ElementsAre(0, 1, 2));
+  EXPECT_THAT(ids(0, false), ElementsAre());
+  EXPECT_EQ(tokenizer_of(tiny)->truncation_length(), std::nullopt);
+  std::string json = tiny.json();
+  json.insert(
+      1,
+      R"("truncation": {"direction": "Left", "max_length": 4, "strategy": "LongestFirst", "stride": 0}, )");
+  const auto left = Tokenizer::parse(json, "left");
+  EXPECT_EQ(left->truncation_length(), 4U);
+  const auto encoding = left->encode_with_offsets("abcd", {.max_tokens = 4});
+  EXPECT_THAT(encoding.ids, ElementsAre(4, 2, 3, 5));
+  EXPECT_EQ(encoding.offsets.at(1), (CodePointRange{2, 3}));
 }
 
 TEST(Tokenizer, WithoutDecoderTokensAreJoinedBySpaces) {

@@ -43,6 +43,28 @@ testing::TinyTokenizer rich() {
   return tiny;
 }
 
+/// One of words.
+testing::TinyTokenizer rich_words() {
+  testing::TinyTokenizer tiny;
+  tiny.added_tokens = R"([{"id": 5, "content": "</s>", "special": true, "normalized": false, "rstrip": true},
+                          {"id": 6, "content": "ab", "special": false, "single_word": true}])";
+  // A charsmap whose trie is one unit, without rules.
+  tiny.normalizer =
+      R"({"type": "Sequence", "normalizers": [{"type": "BertNormalizer", "clean_text": true, "strip_accents": null},
+      {"type": "Precompiled", "precompiled_charsmap": "BAAAAP////8="}, {"type": "Lowercase"}]})";
+  tiny.pre_tokenizer =
+      R"({"type": "Sequence", "pretokenizers": [{"type": "BertPreTokenizer"}, {"type": "UnicodeScripts"},
+      {"type": "CharDelimiterSplit", "delimiter": "z"}, {"type": "FixedLength", "length": 9},
+      {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": true}]})";
+  tiny.post_processor = R"({"type": "BertProcessing", "sep": ["</s>", 5], "cls": ["</s>", 5]})";
+  tiny.decoder =
+      R"({"type": "Sequence", "decoders": [{"type": "WordPiece", "prefix": "#", "cleanup": true},
+      {"type": "BPEDecoder", "suffix": "b"}, {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always"}]})";
+  tiny.model = R"({"type": "Unigram", "unk_id": 0, "byte_fallback": true,
+      "vocab": [["<unk>", 0.0], ["▁", -1.5], ["a", -2], ["bb", -2.5], ["<0x63>", -3]]})";
+  return tiny;
+}
+
 /// Either an error that names the file, or a tokenizer that works.
 void load_and_use(const std::string& json) {
   std::unique_ptr<const Tokenizer> tokenizer;
@@ -76,62 +98,70 @@ void for_each_value(boost::json::value& value, const std::function<void(boost::j
 }
 
 TEST(DamagedFile, AnyValueOfAnyOtherType) {
-  const boost::json::value original = core::parse_json(rich().json(), "rich");
-  std::size_t count = 0;
-  boost::json::value copy = original;
-  for_each_value(copy, [&](boost::json::value&) { ++count; });
-  ASSERT_GT(count, 300U);
-  const std::vector<boost::json::value> replacements = {
-      nullptr, true, -1, 1 << 30, 0.5, "", "Nonsense", boost::json::array(), boost::json::object()};
-  std::mt19937 random(5);
-  for (std::size_t target = 0; target < count; ++target) {
-    for (std::size_t kind = 0; kind < replacements.size(); ++kind) {
-      // The 256 byte tokens need not each see every replacement.
-      if (count - target > 60 && random() % 16 != 0) continue;
+  for (const auto& tiny : {rich(), rich_words()}) {
+    const boost::json::value original = core::parse_json(tiny.json(), "rich");
+    std::size_t count = 0;
+    boost::json::value copy = original;
+    for_each_value(copy, [&](boost::json::value&) { ++count; });
+    ASSERT_GT(count, 60U);
+    const std::vector<boost::json::value> replacements = {
+        nullptr, true, -1, 1 << 30, 0.5, "", "Nonsense", boost::json::array(), boost::json::object()};
+    std::mt19937 random(5);
+    for (std::size_t target = 0; target < count; ++target) {
+      for (std::size_t kind = 0; kind < replacements.size(); ++kind) {
+        // The 256 byte tokens need not each see every replacement.
+        if (count - target > 60 && random() % 16 != 0) continue;
+        boost::json::value damaged = original;
+        std::size_t at = 0;
+        for_each_value(damaged, [&](boost::json::value& value) {
+          if (at++ == target) value = replacements[kind];
+        });
+        load_and_use(boost::json::serialize(damaged));
+      }
+    }
+  }
+}
+
+TEST(DamagedFile, AnyMemberMissing) {
+  for (const auto& tiny : {rich(), rich_words()}) {
+    const boost::json::value original = core::parse_json(tiny.json(), "rich");
+    std::size_t members = 0;
+    boost::json::value copy = original;
+    for_each_value(copy, [&](boost::json::value& value) {
+      members += value.is_object() ? value.get_object().size() : 0;
+    });
+    for (std::size_t target = 0; target < members; ++target) {
       boost::json::value damaged = original;
       std::size_t at = 0;
       for_each_value(damaged, [&](boost::json::value& value) {
-        if (at++ == target) value = replacements[kind];
+        auto* object = value.if_object();
+        if (object == nullptr) return;
+        if (target >= at && target < at + object->size()) {
+          const std::string key((object->begin() + static_cast<std::ptrdiff_t>(target - at))->key());
+          at += object->size();
+          object->erase(key);
+        } else {
+          at += object->size();
+        }
       });
       load_and_use(boost::json::serialize(damaged));
     }
   }
 }
 
-TEST(DamagedFile, AnyMemberMissing) {
-  const boost::json::value original = core::parse_json(rich().json(), "rich");
-  std::size_t members = 0;
-  boost::json::value copy = original;
-  for_each_value(
-      copy, [&](boost::json::value& value) { members += value.is_object() ? value.get_object().size() : 0; });
-  for (std::size_t target = 0; target < members; ++target) {
-    boost::json::value damaged = original;
-    std::size_t at = 0;
-    for_each_value(damaged, [&](boost::json::value& value) {
-      auto* object = value.if_object();
-      if (object == nullptr) return;
-      if (target >= at && target < at + object->size()) {
-        const std::string key((object->begin() + static_cast<std::ptrdiff_t>(target - at))->key());
-        at += object->size();
-        object->erase(key);
-      } else {
-        at += object->size();
-      }
-    });
-    load_and_use(boost::json::serialize(damaged));
-  }
-}
-
 TEST(DamagedFile, TruncatedOrFlippedBytes) {
-  const std::string original = rich().json();
-  load_and_use(original);
   std::mt19937 random(6);
-  for (int round = 0; round < 300; ++round) {
-    const std::string_view whole = original;
-    EXPECT_THROW(Tokenizer::parse(whole.substr(0, random() % (whole.size() - 1)), "cut"), core::Error);
-    std::string flipped = original;
-    for (int i = 0; i < 3; ++i) flipped[random() % flipped.size()] ^= static_cast<char>(1 << random() % 8);
-    load_and_use(flipped);
+  for (const auto& tiny : {rich(), rich_words()}) {
+    const std::string original = tiny.json();
+    EXPECT_NO_THROW(Tokenizer::parse(original, "whole"));
+    load_and_use(original);
+    for (int round = 0; round < 300; ++round) {
+      const std::string_view whole = original;
+      EXPECT_THROW(Tokenizer::parse(whole.substr(0, random() % (whole.size() - 1)), "cut"), core::Error);
+      std::string flipped = original;
+      for (int i = 0; i < 3; ++i) flipped[random() % flipped.size()] ^= static_cast<char>(1 << random() % 8);
+      load_and_use(flipped);
+    }
   }
   EXPECT_THROW(Tokenizer::parse("", "empty"), core::Error);
   EXPECT_THROW(Tokenizer::parse("[]", "list"), core::Error);
@@ -171,15 +201,14 @@ TEST(DamagedFile, MessagesNameThePlace) {
   tiny = rich();
   tiny.pre_tokenizer =
       R"({"type": "Sequence", "pretokenizers": [{"type": "Digits"}, {"type": "Metaspaceship"}]})";
-  EXPECT_THAT(error_of(tiny), AllOf(HasSubstr("tokenizer.json: 'pre_tokenizer': 'pretokenizers'[1]"),
-                                    HasSubstr("Metaspaceship"), HasSubstr("ByteLevel, Digits")));
+  EXPECT_THAT(error_of(tiny),
+              AllOf(HasSubstr("tokenizer.json: 'pre_tokenizer': 'pretokenizers'[1]"),
+                    HasSubstr("Metaspaceship"), HasSubstr("ByteLevel, CharDelimiterSplit, Digits")));
   tiny = rich();
-  tiny.model = R"({"type": "WordPiece", "vocab": {}})";
-  EXPECT_THAT(error_of(tiny), AllOf(HasSubstr("WordPiece"), HasSubstr("BPE")));
-  tiny.model = R"({"vocab": {}})";
-  EXPECT_THAT(error_of(tiny), HasSubstr("WordPiece"));
-  tiny.model = R"({"vocab": []})";
-  EXPECT_THAT(error_of(tiny), HasSubstr("Unigram"));
+  tiny.model = R"({"type": "WordSalad", "vocab": {}})";
+  EXPECT_THAT(error_of(tiny), AllOf(HasSubstr("WordSalad"), HasSubstr("BPE, WordPiece, Unigram, WordLevel")));
+  tiny.model = R"({"vocab": [0]})";
+  EXPECT_THAT(error_of(tiny), HasSubstr("[token, score]"));
   tiny = rich();
   tiny.post_processor = R"({"type": "TemplateProcessing", "single": [], "special_tokens": {}})";
   EXPECT_THAT(error_of(tiny), HasSubstr("'single'"));

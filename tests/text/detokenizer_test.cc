@@ -107,7 +107,9 @@ TEST_P(Families, StreamsOfAnyIdsAddUpToTheWholeDecoding) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Golden, Families, ::testing::Values("falcon", "gpt2", "phi-2", "roberta-base"),
+INSTANTIATE_TEST_SUITE_P(Golden, Families,
+                         ::testing::Values("falcon", "gpt2", "phi-2", "roberta-base", "t5-small",
+                                           "bert-base-uncased"),
                          [](const auto& info) {
                            std::string name = info.param;
                            std::replace(name.begin(), name.end(), '-', '_');

@@ -38,6 +38,9 @@ TEST(Regex, EmptyMatches) {
 }
 
 TEST(Regex, MeansWhatOnigurumaMeans) {
+  EXPECT_THAT(find(R"(\p{Han}+|\p{^Greek}\p{greek})", "\u6F22\u3001\u5B57x\u03B1"),
+              ElementsAre("\u6F22", "\u5B57", "x\u03B1"))
+      << "the ideographic comma is used in Han, and is not of it";
   EXPECT_THAT(find(R"(\s)", "\xE1\xA0\x8E\xC2\x85\xE3\x80\x80\v"),
               ElementsAre("\xC2\x85", "\xE3\x80\x80", "\v"))
       << "U+180E is no white space";
