@@ -6,13 +6,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <iterator>
 #include <string>
 #include <system_error>
 
 #include "core/error.h"
 #include "core/files.h"
 #include "weights/safetensors_header.h"
-#include "weights/safetensors_index.h"
+#include "weights/shard_index.h"
 
 namespace peregrine::weights {
 namespace {
@@ -21,8 +22,16 @@ namespace fs = std::filesystem;
 using core::ErrorKind;
 using core::fail;
 
-constexpr const char* kSingleName = "model.safetensors";
-constexpr const char* kIndexName = "model.safetensors.index.json";
+/// Where a directory's weights may be, in the order of preference. Pickles come last: they are read safely,
+/// but who publishes both means the other.
+struct Place {
+  const char* name;
+  const char* shard_extension;  ///< Null for a single file.
+};
+constexpr Place kPlaces[] = {{"model.safetensors", nullptr},
+                             {"model.safetensors.index.json", ".safetensors"},
+                             {"pytorch_model.bin", nullptr},
+                             {"pytorch_model.bin.index.json", ".bin"}};
 constexpr std::uint64_t kMaxIndex = 100'000'000;
 constexpr std::size_t kMaxListed = 5;
 
@@ -40,40 +49,34 @@ std::string first_of(const std::vector<std::string>& names) {
   return out;
 }
 
-/// Says what is there instead of safetensors weights.
+/// Says what is there instead of weights that are read.
 [[noreturn]] void fail_without_weights(const fs::path& directory) {
-  std::vector<std::string> pickles, others;
+  std::vector<std::string> others;
   std::error_code error;
   for (fs::directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error)) {
-    const std::string name = entry->path().filename().string();
     const std::string extension = entry->path().extension().string();
-    if (name.starts_with("pytorch_model") || (name.starts_with("consolidated") && extension == ".pth")) {
-      pickles.push_back(name);
-    } else if (extension == ".safetensors" || extension == ".bin" || extension == ".gguf" ||
-               extension == ".pt") {
-      others.push_back(name);
+    if (extension == ".safetensors" || extension == ".bin" || extension == ".gguf" || extension == ".pt" ||
+        extension == ".pth") {
+      others.push_back(entry->path().filename().string());
     }
   }
-  std::sort(pickles.begin(), pickles.end());
   std::sort(others.begin(), others.end());
-  if (!pickles.empty()) {
-    fail(ErrorKind::kUnsupported,
-         "{} has its weights only as PyTorch pickles ({}); this version reads safetensors only",
-         directory.string(), first_of(pickles));
-  }
-  fail(ErrorKind::kNotFound, "{} has neither {} nor {}; {}", directory.string(), kSingleName, kIndexName,
+  std::string known;
+  for (const Place& place : kPlaces) known += (known.empty() ? "" : ", ") + std::string(place.name);
+  fail(ErrorKind::kNotFound, "{} has none of {}; {}", directory.string(), known,
        others.empty() ? "there are no other weights" : "found instead: " + first_of(others));
 }
 
-/// Advises the system about the pages that a tensor touches.
+/// Advises the system about the pages of the file that a tensor touches.
 void advise(const StoredTensor& tensor, int advice) {
-  if (tensor.data.empty()) return;
+  const std::span<const std::byte> bytes = tensor.copy != nullptr ? tensor.copy->source() : tensor.data;
+  if (bytes.empty()) return;
   const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
-  const auto address = reinterpret_cast<std::uintptr_t>(tensor.data.data());
+  const auto address = reinterpret_cast<std::uintptr_t>(bytes.data());
   // Pages shared with neighbours are included: dropping one costs a neighbour's reader a minor fault, whereas
   // leaving them out would keep each page that only small tensors share resident for ever.
   const std::uintptr_t begin = address / page * page;
-  const std::uintptr_t end = address + tensor.data.size();
+  const std::uintptr_t end = address + bytes.size();
   // Advice only: a system that does not take it still gives right bytes.
   static_cast<void>(::madvise(reinterpret_cast<void*>(begin), end - begin, advice));
 }
@@ -87,30 +90,39 @@ Checkpoint Checkpoint::open(const fs::path& model_dir) {
   }
   Checkpoint checkpoint;
   checkpoint.directory_ = model_dir;
-  if (has_entry(model_dir / kSingleName)) {
-    checkpoint.files_.emplace_back(model_dir / kSingleName);
+  const auto* place = std::find_if(std::begin(kPlaces), std::end(kPlaces),
+                                   [&](const Place& known) { return has_entry(model_dir / known.name); });
+  if (place == std::end(kPlaces)) fail_without_weights(model_dir);
+  checkpoint.opened_ = model_dir / place->name;
+  if (place->shard_extension == nullptr) {
+    checkpoint.open_file(checkpoint.opened_);
     checkpoint.collect_names();
-  } else if (has_entry(model_dir / kIndexName)) {
-    checkpoint.open_shards(model_dir / kIndexName);
   } else {
-    fail_without_weights(model_dir);
+    checkpoint.open_shards(checkpoint.opened_, place->shard_extension);
   }
   return checkpoint;
 }
 
-void Checkpoint::open_shards(const fs::path& path) {
+void Checkpoint::open_file(const fs::path& path) {
+  if (path.extension() == ".bin") {
+    torch_files_.emplace_back(path);
+  } else {
+    safetensors_.emplace_back(path);
+  }
+}
+
+void Checkpoint::open_shards(const fs::path& path, std::string_view extension) {
   const std::string where = path.string();
-  const SafetensorsIndex index = parse_safetensors_index(core::read_file(path, kMaxIndex), where);
-  files_.reserve(index.shards.size());
+  const ShardIndex index = parse_shard_index(core::read_file(path, kMaxIndex), where, extension);
   for (const auto& shard : index.shards) {
     if (!has_entry(directory_ / shard)) {
       fail(ErrorKind::kNotFound, "{}: shard {} is not in the directory", where, core::quoted(shard));
     }
-    files_.emplace_back(directory_ / shard);
+    open_file(directory_ / shard);
   }
   collect_names();
   for (const auto& entry : index.entries) {
-    const StoredTensor* tensor = find(entry.tensor);
+    const StoredTensor* tensor = describe(entry.tensor);
     const std::string& shard = index.shards[entry.shard];
     if (tensor == nullptr) {
       fail(ErrorKind::kInvalidArgument, "{}: tensor {} should be in shard {}, but no shard has it", where,
@@ -124,12 +136,14 @@ void Checkpoint::open_shards(const fs::path& path) {
 }
 
 void Checkpoint::collect_names() {
-  for (const auto& file : files_) {
-    for (const auto& tensor : file.tensors()) {
+  const auto collect = [this](std::span<const StoredTensor> tensors) {
+    for (const auto& tensor : tensors) {
       by_name_.push_back(&tensor);
-      total_bytes_ += tensor.data.size();
+      total_bytes_ += tensor.copy != nullptr ? tensor.copy->size() : tensor.data.size();
     }
-  }
+  };
+  for (const auto& file : safetensors_) collect(file.tensors());
+  for (const auto& file : torch_files_) collect(file.tensors());
   std::sort(by_name_.begin(), by_name_.end(), [](const auto* a, const auto* b) { return a->name < b->name; });
   // One file cannot hold a name twice (its header has been checked), so these are two shards.
   const auto twice = std::adjacent_find(by_name_.begin(), by_name_.end(),
@@ -141,19 +155,24 @@ void Checkpoint::collect_names() {
   }
 }
 
-const StoredTensor* Checkpoint::find(std::string_view name) const {
+const StoredTensor* Checkpoint::describe(std::string_view name) const {
   const auto found =
       std::lower_bound(by_name_.begin(), by_name_.end(), name,
                        [](const auto* tensor, std::string_view key) { return tensor->name < key; });
   return found != by_name_.end() && (*found)->name == name ? *found : nullptr;
 }
 
-const StoredTensor& Checkpoint::require(std::string_view name, std::span<const std::int64_t> shape) const {
-  const StoredTensor* tensor = find(name);
+const StoredTensor* Checkpoint::find(std::string_view name) const {
+  const StoredTensor* tensor = describe(name);
+  if (tensor != nullptr && tensor->copy != nullptr) tensor->copy->make();
+  return tensor;
+}
+
+const StoredTensor& Checkpoint::check(std::string_view name, std::span<const std::int64_t> shape) const {
+  const StoredTensor* tensor = describe(name);
   if (tensor == nullptr) {
-    const auto& file = files_.size() == 1 ? files_.front().path() : directory_ / kIndexName;
-    fail(ErrorKind::kNotFound, "{}: tensor {} of shape {} is missing; found {} other tensors", file.string(),
-         core::quoted(name, 200), shape_text(shape), by_name_.size());
+    fail(ErrorKind::kNotFound, "{}: tensor {} of shape {} is missing; found {} other tensors",
+         opened_.string(), core::quoted(name, 200), shape_text(shape), by_name_.size());
   }
   if (!std::equal(shape.begin(), shape.end(), tensor->shape.begin(), tensor->shape.end())) {
     fail(ErrorKind::kInvalidArgument, "{}: tensor {} must have shape {}, found {} ({})",
@@ -161,6 +180,12 @@ const StoredTensor& Checkpoint::require(std::string_view name, std::span<const s
          safetensors_dtype_name(tensor->dtype));
   }
   return *tensor;
+}
+
+const StoredTensor& Checkpoint::require(std::string_view name, std::span<const std::int64_t> shape) const {
+  const StoredTensor& tensor = check(name, shape);
+  if (tensor.copy != nullptr) tensor.copy->make();
+  return tensor;
 }
 
 std::vector<std::string_view> Checkpoint::names() const {
@@ -172,6 +197,9 @@ std::vector<std::string_view> Checkpoint::names() const {
 
 void Checkpoint::will_need(const StoredTensor& tensor) const { advise(tensor, MADV_WILLNEED); }
 
-void Checkpoint::release(const StoredTensor& tensor) const { advise(tensor, MADV_DONTNEED); }
+void Checkpoint::release(const StoredTensor& tensor) const {
+  if (tensor.copy != nullptr) tensor.copy->drop();
+  advise(tensor, MADV_DONTNEED);
+}
 
 }  // namespace peregrine::weights

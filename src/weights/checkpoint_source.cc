@@ -11,27 +11,32 @@ CheckpointSource::CheckpointSource(const Checkpoint& checkpoint, std::string opt
     : checkpoint_(checkpoint), optional_prefix_(std::move(optional_prefix)) {}
 
 const StoredTensor* CheckpointSource::find(std::string_view name) const {
-  const StoredTensor* tensor = checkpoint_.find(name);
+  const StoredTensor* tensor = checkpoint_.describe(name);
   if (tensor == nullptr && !optional_prefix_.empty() && name.starts_with(optional_prefix_)) {
-    tensor = checkpoint_.find(name.substr(optional_prefix_.size()));
+    tensor = checkpoint_.describe(name.substr(optional_prefix_.size()));
   }
   return tensor;
 }
 
-core::DType CheckpointSource::check(std::string_view name, std::span<const std::int64_t> shape) {
-  return require(name, shape).dtype;
-}
-
-const StoredTensor& CheckpointSource::require(std::string_view name, std::span<const std::int64_t> shape) {
+const StoredTensor& CheckpointSource::described(std::string_view name,
+                                                std::span<const std::int64_t> shape) const {
   const StoredTensor* tensor = find(name);
   const StoredTensor& found =
-      checkpoint_.require(tensor != nullptr ? std::string_view(tensor->name) : name, shape);
+      checkpoint_.check(tensor != nullptr ? std::string_view(tensor->name) : name, shape);
   if (!core::is_weight_float(found.dtype)) {
     core::fail(core::ErrorKind::kUnsupported,
                "{}: tensor {} has elements of type {}; supported are float32, float16 and bfloat16",
                found.file->string(), core::quoted(found.name, 200), core::to_string(found.dtype));
   }
   return found;
+}
+
+core::DType CheckpointSource::check(std::string_view name, std::span<const std::int64_t> shape) {
+  return described(name, shape).dtype;
+}
+
+const StoredTensor& CheckpointSource::require(std::string_view name, std::span<const std::int64_t> shape) {
+  return checkpoint_.require(described(name, shape).name, shape);
 }
 
 void CheckpointSource::will_need(std::string_view name) {

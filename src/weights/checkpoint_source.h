@@ -22,6 +22,7 @@ class CheckpointSource : public TensorSource {
 
  private:
   const StoredTensor* find(std::string_view name) const;
+  const StoredTensor& described(std::string_view name, std::span<const std::int64_t> shape) const;
 
   const Checkpoint& checkpoint_;
   std::string optional_prefix_;

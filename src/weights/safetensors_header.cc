@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "weights/git_lfs.h"
 #include "weights/json_events.h"
 #include "weights/tensor.h"
 
@@ -293,10 +294,7 @@ SafetensorsHeader parse_safetensors_header(std::string_view json, std::uint64_t 
 
 SafetensorsHeader parse_safetensors(std::span<const std::byte> file, std::string_view where) {
   const std::string_view text(reinterpret_cast<const char*>(file.data()), file.size());
-  if (text.starts_with("version https://git-lfs")) {
-    fail(ErrorKind::kDataLoss, "{}: is a Git LFS pointer, not the weights: fetch them with `git lfs pull`",
-         where);
-  }
+  refuse_lfs_pointer(file, where);
   if (file.size() < kSafetensorsPrefix) {
     fail(ErrorKind::kDataLoss,
          "{}: has {} bytes; a safetensors file begins with 8 bytes that hold its header's length", where,

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/dtype.h"
+#include "weights/tensor.h"
 
 namespace peregrine::weights {
 
@@ -18,7 +19,6 @@ namespace peregrine::weights {
 /// the header, the header (a JSON object, padded with spaces), then the data of all tensors without gaps.
 inline constexpr std::uint64_t kSafetensorsPrefix = 8;
 inline constexpr std::uint64_t kMaxSafetensorsHeader = 100'000'000;
-inline constexpr std::size_t kMaxTensorRank = 32;
 
 /// One tensor of a header: bytes [begin, end) of the data section.
 struct SafetensorsEntry {

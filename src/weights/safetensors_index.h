@@ -1,25 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <cstdint>
-#include <string>
 #include <string_view>
-#include <vector>
+
+#include "weights/shard_index.h"
 
 namespace peregrine::weights {
 
-/// What model.safetensors.index.json says: which shard holds which tensor.
-struct SafetensorsIndex {
-  struct Entry {
-    std::string tensor;
-    std::uint32_t shard = 0;  ///< Position in `shards`.
-  };
-  std::vector<std::string> shards;  ///< File names, sorted, each once.
-  std::vector<Entry> entries;       ///< Sorted by tensor name, each once.
-};
+using SafetensorsIndex = ShardIndex;
 
-/// Reads the text of an index. Throws Error(kInvalidArgument) naming `where` and the place: not JSON, no
-/// "weight_map", a tensor given twice, a shard that is not the plain name of a .safetensors file.
-SafetensorsIndex parse_safetensors_index(std::string_view json, std::string_view where);
+/// parse_shard_index() for the text of model.safetensors.index.json.
+inline SafetensorsIndex parse_safetensors_index(std::string_view json, std::string_view where) {
+  return parse_shard_index(json, where, ".safetensors");
+}
 
 }  // namespace peregrine::weights

@@ -13,8 +13,12 @@
 
 namespace peregrine::weights {
 
+class StridedCopy;
+
+inline constexpr std::size_t kMaxTensorRank = 32;
+
 /// One tensor of a checkpoint. It owns nothing of the file: `data` and `file` are valid as long as the
-/// Checkpoint (or SafetensorsFile) it came from.
+/// Checkpoint (or file) it came from.
 struct StoredTensor {
   std::string name;
   core::DType dtype = core::DType::kF32;
@@ -23,6 +27,9 @@ struct StoredTensor {
   /// necessarily aligned to the element size: copy through memcpy.
   std::span<const std::byte> data;
   const std::filesystem::path* file = nullptr;
+  /// Set where the file holds the elements in another order (a transposed tensor in a .bin file): `data` is
+  /// then a copy, empty until it is made (see Checkpoint::find) and after it is released.
+  const StridedCopy* copy = nullptr;
 };
 
 /// Bytes of a dense tensor, or nothing where the product of the non-zero dimensions and the element size

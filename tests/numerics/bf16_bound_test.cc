@@ -220,8 +220,9 @@ TEST(Bfloat16, RoundedModelsStayWithinTheBound) {
   Report report(devices);
   for (const std::string& fixture : golden_fixtures({"falcon", "llama", "gpt_neox"})) {
     // The same weights in other files.
-    const bool repeated = fixture.ends_with("_sharded") || fixture.ends_with("_hub_layout") ||
-                          fixture.ends_with("_bf16") || fixture.ends_with("_fp16");
+    const bool repeated = fixture.ends_with("_sharded") || fixture.ends_with("_bin") ||
+                          fixture.ends_with("_hub_layout") || fixture.ends_with("_bf16") ||
+                          fixture.ends_with("_fp16");
     if (!repeated) run_golden(fixture, false, devices, report);
   }
   EXPECT_GT(report.positions(), 60u);

@@ -2,6 +2,7 @@
 #include "support/golden.h"
 
 #include <algorithm>
+#include <array>
 #include <limits>
 
 #include "core/files.h"
@@ -12,6 +13,9 @@ namespace peregrine::testing {
 namespace {
 
 using core::JsonView;
+
+constexpr std::array kWeights = {"model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
+                                 "pytorch_model.bin.index.json"};
 
 std::vector<std::int32_t> ids_of(const JsonView& list) {
   std::vector<std::int32_t> ids;
@@ -87,8 +91,9 @@ std::vector<std::string> golden_fixtures(const std::vector<std::string>& prefixe
     const std::string name = entry.path().filename();
     const bool wanted = std::any_of(prefixes.begin(), prefixes.end(),
                                     [&](const auto& prefix) { return name.starts_with(prefix); });
-    const bool readable = std::filesystem::exists(entry.path() / "model.safetensors") ||
-                          std::filesystem::exists(entry.path() / "model.safetensors.index.json");
+    const bool readable = std::any_of(kWeights.begin(), kWeights.end(), [&](const char* file) {
+      return std::filesystem::exists(entry.path() / file);
+    });
     if (wanted && readable) names.push_back(name);
   }
   std::sort(names.begin(), names.end());

@@ -42,7 +42,7 @@ struct GoldenDecoder {
 GoldenDecoder read_golden_decoder(const std::filesystem::path& fixture);
 
 /// Names of the golden fixtures (folders of test_data()/golden) that start with one of `prefixes` and have
-/// safetensors weights, sorted; empty where there is no test data.
+/// weights, sorted; empty where there is no test data.
 std::vector<std::string> golden_fixtures(const std::vector<std::string>& prefixes);
 
 }  // namespace peregrine::testing

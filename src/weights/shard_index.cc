@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "weights/safetensors_index.h"
+#include "weights/shard_index.h"
 
 #include <fmt/format.h>
 
@@ -21,7 +21,8 @@ constexpr std::string_view kMapKey = "weight_map";
 /// Reads "weight_map" and passes over everything else ("metadata" holds sizes that are often wrong).
 class IndexSink final : public JsonSink {
  public:
-  IndexSink(std::string_view where, SafetensorsIndex& index) : where_(where), index_(index) {}
+  IndexSink(std::string_view where, std::string_view extension, ShardIndex& index)
+      : where_(where), extension_(extension), index_(index) {}
 
   bool found() const { return found_; }
 
@@ -103,14 +104,15 @@ class IndexSink final : public JsonSink {
            "{}: '{}': tensor {}: shard {} must be a plain file name, without path separators or '..'", where_,
            kMapKey, core::quoted(tensor_), core::quoted(name));
     }
-    if (!name.ends_with(".safetensors")) {
-      fail(ErrorKind::kInvalidArgument, "{}: '{}': tensor {}: shard {} must end in .safetensors", where_,
-           kMapKey, core::quoted(tensor_), core::quoted(name));
+    if (!name.ends_with(extension_)) {
+      fail(ErrorKind::kInvalidArgument, "{}: '{}': tensor {}: shard {} must end in {}", where_, kMapKey,
+           core::quoted(tensor_), core::quoted(name), extension_);
     }
   }
 
   std::string_view where_;
-  SafetensorsIndex& index_;
+  std::string_view extension_;
+  ShardIndex& index_;
   std::map<std::string, std::uint32_t, std::less<>> shards_;
   int depth_ = 0;
   bool in_map_ = false;
@@ -121,9 +123,9 @@ class IndexSink final : public JsonSink {
 
 }  // namespace
 
-SafetensorsIndex parse_safetensors_index(std::string_view json, std::string_view where) {
-  SafetensorsIndex index;
-  IndexSink sink(where, index);
+ShardIndex parse_shard_index(std::string_view json, std::string_view where, std::string_view extension) {
+  ShardIndex index;
+  IndexSink sink(where, extension, index);
   read_json(json, where, sink);
   if (!sink.found()) fail(ErrorKind::kInvalidArgument, "{}: '{}' is missing", where, kMapKey);
   sink.finish();
