@@ -29,21 +29,26 @@ struct Batch {
   std::int32_t table_stride = 0;
 };
 
-/// out[i] = scale * table[token_ids[i]]; out is float32. A token id outside the table gives a row of zeros.
+/// out[i] = scale * table[token_ids[i] + offset], or that added to out[i]; out is float32. An id outside the
+/// table counts as a row of zeros. Learned positions (Radford et al. 2019) are added by a second operation
+/// whose ids are the positions.
 struct EmbedArgs {
   Ints token_ids;
   Ints slot_tokens;
   const Weight* table = nullptr;  ///< [vocabulary, width], either layout.
   float scale = 1.0f;
-  Matrix out;  ///< [rows, width] float32.
+  Matrix out;               ///< [rows, width] float32.
+  std::int32_t offset = 0;  ///< Added to every id; OPT's positions begin at row 2.
+  bool accumulate = false;  ///< Adds to out.
 };
 
 enum class NormKind : std::uint8_t {
   kLayer,  ///< (x - mean) / sqrt(variance + epsilon) * weight + bias (Ba et al. 2016).
   kRms,    ///< x / sqrt(mean of squares + epsilon) * weight (Zhang and Sennrich 2019).
+  kNone,   ///< x: rows are gathered and converted only. Weight, bias and residual are not used.
 };
 
-/// Row-wise normalisation. One row's sum is never split over threads.
+/// Row-wise normalisation, out = norm(in) + residual. One row's sum is never split over threads.
 struct NormArgs {
   NormKind kind = NormKind::kLayer;
   float epsilon = 1e-5f;
@@ -51,7 +56,9 @@ struct NormArgs {
   Ints row_index;  ///< Optional [out.rows]: out row i normalises in row row_index[i]; else row i.
   Floats weight;   ///< [width].
   Floats bias;     ///< Optional [width].
-  Matrix out;      ///< [rows, width] float32 or bfloat16.
+  /// [rows, width] float32 or bfloat16; may be the same memory as `in` where there is no row_index.
+  Matrix out;
+  Matrix residual = {};  ///< Optional [rows, width] float32; may be the same memory as out.
 };
 
 enum class Activation : std::uint8_t {
@@ -62,16 +69,17 @@ enum class Activation : std::uint8_t {
   kRelu,
 };
 
-/// out = activation(in * weight^T + bias) + residual, accumulated in float32, each output element over K in
-/// one fixed order for every number of rows and threads. bfloat16 `in` with a bfloat16 weight multiplies in
-/// bfloat16 (products exact in float32); every other pair multiplies in float32.
+/// out = soft_cap(activation(in * weight^T + bias)) + residual, accumulated in float32, each output element
+/// over K in one fixed order for every number of rows and threads. bfloat16 `in` with a bfloat16 weight
+/// multiplies in bfloat16 (products exact in float32); every other pair multiplies in float32.
 struct LinearArgs {
   Matrix in;                       ///< [rows, K] float32 or bfloat16.
   const Weight* weight = nullptr;  ///< [N, K].
   Floats bias;                     ///< Optional [N].
   Activation activation = Activation::kNone;
-  Matrix residual;  ///< Optional [rows, N] float32; may be the same memory as out.
-  Matrix out;       ///< [rows, N] float32 or bfloat16; must not overlap `in`.
+  Matrix residual;        ///< Optional [rows, N] float32; may be the same memory as out.
+  Matrix out;             ///< [rows, N] float32 or bfloat16; must not overlap `in`.
+  float soft_cap = 0.0f;  ///< Where positive, x becomes soft_cap * tanh(x / soft_cap) (Gemma 2's logits).
 };
 
 /// out = activation(in[:, :n]) * in[:, n:], n = out.cols. out may have any float type; must not overlap `in`.
@@ -97,7 +105,9 @@ enum class RotaryStyle : std::uint8_t {
   kPairs,   ///< Pairs (2 i, 2 i + 1): GPT-J.
 };
 
-/// Rotates queries in place, and writes rotated keys, and values, to the cache at each row's position.
+/// Rotates queries in place, and writes rotated keys, and values, to the cache at each row's position. Before
+/// they are rotated, queries, keys and values are clipped, and then every head of the queries and of the keys
+/// is normalised over its width, where that is asked for. All of it happens in float32 and is rounded once.
 struct RotateAndStoreArgs {
   Batch batch;
   Matrix qkv;  ///< [rows, (heads + 2 kv_heads) * head_dim]: all query heads, all key heads, all value heads.
@@ -107,14 +117,19 @@ struct RotateAndStoreArgs {
   RotaryStyle style = RotaryStyle::kHalves;
   KvCache* cache = nullptr;  ///< kv_heads, head_dim and the stored type are the cache's.
   std::int32_t layer = 0;
+  float clip = 0.0f;       ///< Where positive, values are limited to [-clip, clip] (MPT's clip_qkv).
+  Floats query_norm = {};  ///< Optional [heads * head_dim]: weights of the queries' norms, without bias.
+  Floats key_norm = {};    ///< [kv_heads * head_dim]; there if and only if query_norm is.
+  NormKind head_norm = NormKind::kLayer;  ///< kLayer or kRms.
+  float head_norm_epsilon = 1e-5f;
 };
 
 /// Causal attention of every row over its sequence's cached positions 0..position (its own included), query
 /// head h reading key-value head h / (heads / kv_heads). Keys are walked in segments of a fixed number of
 /// positions anchored at 0, each from a fresh softmax state, merged in order; keys and values are read as the
-/// cache stores them. score = scale * (q . k) + bias of the key's position. With bfloat16 queries each
-/// probability is rounded to bfloat16 before it weighs a value, and the sum they are divided by is that of
-/// the rounded ones.
+/// cache stores them. score = soft_cap(scale * (q . k)) + bias of the key's position. With bfloat16 queries
+/// each probability is rounded to bfloat16 before it weighs a value, and the sum they are divided by is that
+/// of the rounded ones.
 struct AttentionArgs {
   Batch batch;
   Matrix queries;  ///< [rows, heads * head_dim] float32 or bfloat16.
@@ -122,6 +137,10 @@ struct AttentionArgs {
   const KvCache* cache = nullptr;
   std::int32_t layer = 0;
   float scale = 1.0f;
+  float soft_cap = 0.0f;  ///< Where positive, x becomes soft_cap * tanh(x / soft_cap) (Gemma 2).
+  /// Where positive, a row sees the last `window` positions only, its own included (Beltagy et al. 2020). The
+  /// others weigh exactly nothing.
+  std::int32_t window = 0;
   Floats
       alibi_slopes;  ///< Optional [heads] (Press et al. 2021): the bias is alibi_scale * (slope * position).
   float alibi_scale = 1.0f;

@@ -92,9 +92,12 @@ struct ScoreOptions {
   std::vector<float> slopes = {};
   double alibi_scale = 1.0;
   bool alibi_in_bfloat16 = false;
+  double soft_cap = 0;      ///< 0: none.
+  std::int32_t window = 0;  ///< 0: all.
 };
 
-/// Attention of one query head over positions 0..last, in double, with the bound of its roundings.
+/// Attention of one query head over those of the positions 0..last that it sees, in double, with the bound of
+/// its roundings.
 std::vector<Expected> attention_oracle(const float* query, std::int32_t head, std::int32_t heads,
                                        std::int32_t head_dim, std::int32_t last, const KeysValues& cache,
                                        const ScoreOptions& options, DType compute);

@@ -9,12 +9,17 @@
 namespace peregrine::ops::testing {
 namespace {
 
-/// A key's score and how far off a device's may be.
+/// The first position that a query at position `last` sees.
+std::int32_t first_seen(std::int32_t last, const ScoreOptions& options) {
+  return options.window > 0 ? std::max(0, last + 1 - options.window) : 0;
+}
+
+/// A visible key's score and how far off a device's may be.
 std::vector<Expected> scores_oracle(const float* query, std::int32_t head, std::int64_t column,
                                     std::int32_t head_dim, std::int32_t last, const KeysValues& cache,
                                     const ScoreOptions& options) {
   std::vector<Expected> scores;
-  for (std::int32_t position = 0; position <= last; ++position) {
+  for (std::int32_t position = first_seen(last, options); position <= last; ++position) {
     double dot = 0;
     double magnitude = 0;
     for (std::int32_t i = 0; i < head_dim; ++i) {
@@ -33,9 +38,16 @@ std::vector<Expected> scores_oracle(const float* query, std::int32_t head, std::
                  : double{slope} * place;
       bias *= options.alibi_scale;
     }
-    const double value = dot * options.scale + bias;
-    scores.push_back({value, options.scale * (sum_error(head_dim) + 2 * kUnit32) * magnitude +
-                                 2 * kUnit32 * std::abs(bias) + kUnit32 * std::abs(value)});
+    Expected score{dot * options.scale, options.scale * (sum_error(head_dim) + 2 * kUnit32) * magnitude};
+    if (options.soft_cap > 0) {
+      // Its slope is at most 1. The division's rounding, and 12 u for the function and the product.
+      score.error += kUnit32 * std::abs(score.value);
+      score.value = options.soft_cap * std::tanh(score.value / options.soft_cap);
+      score.error += 12 * kUnit32 * std::abs(score.value);
+    }
+    score.value += bias;
+    score.error += 2 * kUnit32 * std::abs(bias) + kUnit32 * std::abs(score.value);
+    scores.push_back(score);
   }
   return scores;
 }
@@ -62,20 +74,22 @@ std::vector<Expected> attention_oracle(const float* query, std::int32_t head, st
   }
   for (double& probability : p) probability /= sum;
   const double probability_error = compute == DType::kBF16 ? unit(DType::kBF16) : 0;
-  const double g = sum_error(last + 1) + 4 * kUnit32;
+  const auto seen = static_cast<std::int32_t>(scores.size());
+  const std::int32_t first = last + 1 - seen;
+  const double g = sum_error(seen) + 4 * kUnit32;
 
   std::vector<Expected> out;
   for (std::int32_t i = 0; i < head_dim; ++i) {
     double value = 0;
     double magnitude = 0;
-    for (std::int32_t j = 0; j <= last; ++j) {
-      value += p[j] * cache.values.at(j, column + i);
-      magnitude += p[j] * std::abs(cache.values.at(j, column + i));
+    for (std::int32_t j = 0; j < seen; ++j) {
+      value += p[j] * cache.values.at(first + j, column + i);
+      magnitude += p[j] * std::abs(cache.values.at(first + j, column + i));
     }
     double error = magnitude * (probability_error + g) + std::abs(value) * (g + 8 * kUnit32);
-    for (std::int32_t j = 0; j <= last; ++j) {
+    for (std::int32_t j = 0; j < seen; ++j) {
       const double eta = scores[j].error + (8 + 2 * std::abs(scores[j].value - maximum)) * kUnit32;
-      error += p[j] * std::abs(cache.values.at(j, column + i) - value) * eta;
+      error += p[j] * std::abs(cache.values.at(first + j, column + i) - value) * eta;
     }
     out.push_back(Expected{value, error}.stored_as(compute));
   }
@@ -123,6 +137,8 @@ class AttentionTest : public AttentionFixture {
     if (!c.scores.slopes.empty()) args.alibi_slopes = make_array(c.scores.slopes);
     args.alibi_scale = static_cast<float>(c.scores.alibi_scale);
     args.alibi_in_bfloat16 = c.scores.alibi_in_bfloat16;
+    args.soft_cap = static_cast<float>(c.scores.soft_cap);
+    args.window = c.scores.window;
     args.out = out;
     stream_->attention(args);
 
@@ -201,6 +217,37 @@ TEST_P(AttentionTest, Alibi) {
       check({.heads = 4, .kv_heads = 1, .head_dim = 16, .scores = scores});
     }
   }
+}
+
+// Windows within a segment, across its border, as long as one, and longer than any sequence.
+TEST_P(AttentionTest, SlidingWindow) {
+  for (const std::int32_t window : {1, 2, 15, 17, 64, 127, 128, 129, 200, 1000}) {
+    for (const DType dtype : {DType::kF32, DType::kBF16}) {
+      check({.heads = 4,
+             .kv_heads = 2,
+             .head_dim = 24,
+             .compute = dtype,
+             .cache = dtype,
+             .scores = {.scale = 0.3, .window = window}});
+    }
+  }
+  check({.heads = 4,
+         .kv_heads = 4,
+         .head_dim = 16,
+         .scores = {.scale = 0.3, .slopes = slopes(4), .window = 40}});
+}
+
+// Scores far below the cap, about it and far above.
+TEST_P(AttentionTest, SoftCap) {
+  for (const double scale : {0.01, 0.5, 40.0}) {
+    check({.heads = 4, .kv_heads = 2, .head_dim = 16, .scores = {.scale = scale, .soft_cap = 6.0}});
+  }
+  check({.heads = 4,
+         .kv_heads = 2,
+         .head_dim = 32,
+         .compute = DType::kBF16,
+         .cache = DType::kBF16,
+         .scores = {.scale = 0.5, .soft_cap = 50.0, .window = 100}});
 }
 
 // A sequence's first token sees only itself: its value comes back bit for bit.

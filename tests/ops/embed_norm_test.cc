@@ -53,6 +53,25 @@ TEST_P(EmbedTest, ReadsSampledTokensFromSlotsAndZerosOutsideTheTable) {
   }
 }
 
+TEST_P(EmbedTest, AddsRowsFromAnOffset) {
+  const HostData table = random_data(random_, 9, 20, DType::kF32);
+  const HostData before = random_data(random_, 5, 20, DType::kF32);
+  const std::vector<std::int32_t> ids = {0, 6, 7, 2'147'483'647, 3};
+  for (const WeightUse use : {WeightUse::kRows, WeightUse::kLinear}) {
+    const auto weight = pack(table, DType::kF32, use);
+    const DeviceMatrix out = make_matrix(before, 3);
+    stream_->embed({make_array(ids), {}, weight.get(), 0.5f, out, 2, true});
+    const HostData found = read(out);
+    for (std::int64_t row = 0; row < 5; ++row) {
+      for (std::int64_t col = 0; col < 20; ++col) {
+        // Rows behind the table add nothing.
+        const float added = ids[row] + std::int64_t{2} < 9 ? 0.5f * table.at(ids[row] + 2, col) : 0.0f;
+        ASSERT_EQ(found.at(row, col), before.at(row, col) + added) << row << ", " << col;
+      }
+    }
+  }
+}
+
 class NormTest : public DeviceTest {
  protected:
   /// Bound: with g the relative error of a sum of `width` terms, the mean is off by dm = g mean|x|, the
@@ -141,6 +160,59 @@ TEST_P(NormTest, NormalisesRows) {
 TEST_P(NormTest, KeepsItsPrecisionFarFromZero) {
   for (const std::int64_t width : {33, 768, 4544})
     check({NormKind::kLayer, width, DType::kF32, true, true, 100.0f});
+}
+
+TEST_P(NormTest, AddsToTheResidualInPlace) {
+  for (const NormKind kind : {NormKind::kLayer, NormKind::kRms}) {
+    for (const std::int64_t width : {5, 48, 257}) {
+      const HostData in = random_data(random_, 3, width, DType::kF32);
+      const HostData weight = random_data(random_, 1, width, DType::kF32);
+      const HostData residual = random_data(random_, 3, width, DType::kF32);
+      const DeviceMatrix from = make_matrix(in, 1);
+      const DeviceMatrix out = make_matrix(residual, 2);
+      stream_->norm({kind, 1e-5f, from, {}, make_array(weight.values), {}, out, out});
+      std::vector<Expected> expected;
+      for (std::int64_t row = 0; row < 3; ++row) {
+        const auto values = std::span(in.values).subspan(row * width, width);
+        for (Expected element : oracle(kind, 1e-5, values, weight, nullptr, DType::kF32)) {
+          element.value += residual.values[expected.size()];
+          element.error += 2 * kUnit32 * std::abs(element.value);
+          expected.push_back(element);
+        }
+      }
+      expect_within(read(out).values, expected, "norm added to a residual");
+    }
+  }
+}
+
+TEST_P(NormTest, InPlaceGivesTheSame) {
+  const HostData in = random_data(random_, 3, 77, DType::kF32);
+  const Floats weight = make_array(random_data(random_, 1, 77, DType::kF32).values);
+  const DeviceMatrix from = make_matrix(in, 1);
+  const DeviceMatrix out = make_matrix(3, 77, DType::kF32, 2);
+  stream_->norm({NormKind::kLayer, 1e-5f, from, {}, weight, {}, out});
+  stream_->norm({NormKind::kLayer, 1e-5f, from, {}, weight, {}, from});
+  EXPECT_EQ(read(from).values, read(out).values);
+}
+
+TEST_P(NormTest, NoneGathersAndConverts) {
+  const std::vector<std::int32_t> index = {4, 1, 1, 0};
+  const HostData in = random_data(random_, 5, 33, DType::kF32);
+  const DeviceMatrix from = make_matrix(in, 5);
+  for (const DType type : {DType::kF32, DType::kBF16}) {
+    const DeviceMatrix all = make_matrix(5, 33, type, 2);
+    const DeviceMatrix some = make_matrix(4, 33, type, 2);
+    stream_->norm({NormKind::kNone, 1e-5f, from, {}, {}, {}, all});
+    stream_->norm({NormKind::kNone, 1e-5f, from, make_array(index), {}, {}, some});
+    const HostData copied = read(all);
+    const HostData gathered = read(some);
+    for (std::int64_t col = 0; col < 33; ++col) {
+      for (std::int64_t row = 0; row < 5; ++row)
+        ASSERT_EQ(copied.at(row, col), as_stored(in.at(row, col), type)) << row << ", " << col;
+      for (std::int64_t row = 0; row < 4; ++row)
+        ASSERT_EQ(gathered.at(row, col), as_stored(in.at(index[row], col), type)) << row << ", " << col;
+    }
+  }
 }
 
 TEST_P(NormTest, ConstantRowGivesTheBias) {

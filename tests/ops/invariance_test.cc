@@ -69,6 +69,8 @@ class LayerInvariance : public AttentionFixture {
 
   struct Parameters {
     DType compute;
+    std::int32_t window = 0;
+    float soft_cap = 0;
     HostData norm = {};
     HostData qkv = {};
     HostData project = {};
@@ -146,6 +148,8 @@ class LayerInvariance : public AttentionFixture {
     attention.heads = kHeads;
     attention.cache = cache_.get();
     attention.scale = 0.1767767f;
+    attention.window = parameters.window;
+    attention.soft_cap = parameters.soft_cap;
     attention.out = attended;
     stream_->attention(attention);
     stream_->linear({attended, &project, {}, Activation::kSilu, state, state});
@@ -180,8 +184,16 @@ INSTANTIATE_TEST_SUITE_P(Devices, LayerInvariance, ::testing::ValuesIn(device_ca
 
 TEST_P(LayerInvariance, NeighboursChunksAndThreadsChangeNothing) {
   const std::vector<std::int32_t> lengths = {150, 1, 33, 129};
-  for (const DType compute : {DType::kF32, DType::kBF16}) {
-    const Parameters parameters = random_parameters(compute, lengths);
+  struct Form {
+    DType compute;
+    std::int32_t window;
+    float soft_cap;
+  };
+  for (const auto [compute, window, soft_cap] : {Form{DType::kF32, 0, 0.0f}, Form{DType::kBF16, 0, 0.0f},
+                                                 Form{DType::kF32, 21, 2.0f}, Form{DType::kBF16, 21, 2.0f}}) {
+    Parameters parameters = random_parameters(compute, lengths);
+    parameters.window = window;
+    parameters.soft_cap = soft_cap;
     const auto expected = run(parameters, alone(lengths), 1);
     EXPECT_EQ(run(parameters, together(lengths), 1), expected) << core::to_string(compute);
     EXPECT_EQ(run(parameters, chunked(lengths, 1), 1), expected) << core::to_string(compute);

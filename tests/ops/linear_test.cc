@@ -48,6 +48,7 @@ struct LinearCase {
   Activation activation = Activation::kNone;
   bool bias = false;
   enum { kNoResidual, kSeparate, kInPlace } residual = kNoResidual;
+  double soft_cap = 0;
 };
 
 struct LinearData {
@@ -75,6 +76,12 @@ std::vector<Expected> oracle(const LinearCase& c, const LinearData& data) {
         value.error += 2 * kUnit32 * std::abs(value.value);
       }
       value = activate(c.activation, value);
+      if (c.soft_cap > 0) {
+        // Its slope is at most 1. The division's rounding, and 12 u for the function and the product.
+        value.error += kUnit32 * std::abs(value.value);
+        value.value = c.soft_cap * std::tanh(value.value / c.soft_cap);
+        value.error += 12 * kUnit32 * std::abs(value.value);
+      }
       if (c.residual != LinearCase::kNoResidual) {
         value.value += data.residual.at(row, col);
         value.error += 2 * kUnit32 * std::abs(value.value);
@@ -101,6 +108,7 @@ class LinearTest : public DeviceTest {
     const DeviceMatrix out = in_place ? make_matrix(data.residual, 5) : make_matrix(c.rows, c.n, c.out, 5);
     LinearArgs args{
         .in = in, .weight = weight.get(), .bias = {}, .activation = c.activation, .residual = {}, .out = out};
+    args.soft_cap = static_cast<float>(c.soft_cap);
     if (c.bias) args.bias = make_array(data.bias.values);
     if (c.residual != LinearCase::kNoResidual) args.residual = in_place ? out.matrix : residual.matrix;
     stream_->linear(args);
@@ -148,6 +156,29 @@ TEST_P(LinearTest, EveryActivationWithBiasAndResidual) {
       }
     }
   }
+}
+
+TEST_P(LinearTest, SoftCapOfSmallAndLargeNumbers) {
+  for (const double cap : {0.0625, 1.0, 30.0}) {
+    for (const DType type : {DType::kF32, DType::kBF16}) {
+      LinearCase c{3, 37, 40, type, type, DType::kF32, Activation::kNone, true, LinearCase::kSeparate};
+      c.soft_cap = cap;
+      check(c);
+    }
+  }
+  const std::vector<float> inputs = {-3e38f, -1e4f, -19.f, -1e-3f, -1e-30f, 0.f, 1e-30f, 0.6f, 19.f, 1e12f};
+  const auto rows = static_cast<std::int64_t>(inputs.size());
+  const HostData one{DType::kF32, 1, 1, {1.0f}};
+  LinearCase c{rows, 1, 1};
+  c.soft_cap = 1.0;
+  const LinearData data{{DType::kF32, rows, 1, inputs}, one, one, {DType::kF32, rows, 1, inputs}};
+  // Out there the sum's bound grows with the input, the capped value does not.
+  std::vector<Expected> expected;
+  for (const float input : inputs) {
+    const double value = std::tanh(double{input});
+    expected.push_back({value, 8 * kUnit32 * std::abs(value)});
+  }
+  expect_within(run(c, data), expected, "soft cap");
 }
 
 // Far out the activations must go to x, or to zero, and not to NaN.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "core/checked.h"
@@ -59,14 +60,43 @@ void write(std::byte* p, float value, bool narrow) {
   std::memcpy(p, &rounded, sizeof rounded);
 }
 
-/// One head's vector, rotated in float32.
+/// What happens to one head's vector on its way, in float32.
 class HeadVector {
  public:
   HeadVector(const RotateAndStoreArgs& args, std::int64_t row)
-      : pairs_(args.style == RotaryStyle::kPairs), half_(args.cosines ? args.cosines.cols : 0) {
+      : args_(args), pairs_(args.style == RotaryStyle::kPairs), half_(args.cosines ? args.cosines.cols : 0) {
     if (half_ == 0) return;
     cosines_ = reinterpret_cast<const float*>(args.cosines.data) + row * args.cosines.stride;
     sines_ = reinterpret_cast<const float*>(args.sines.data) + row * args.sines.stride;
+  }
+
+  /// Whether queries are changed at all.
+  bool changes_queries() const { return half_ > 0 || args_.clip > 0 || args_.query_norm; }
+
+  void clip(float* x, std::int64_t width) const {
+    if (args_.clip <= 0) return;
+    for (std::int64_t d = 0; d < width; ++d) {
+      if (x[d] > args_.clip) x[d] = args_.clip;
+      if (x[d] < -args_.clip) x[d] = -args_.clip;
+    }
+  }
+
+  /// `weights` of all heads; x is that of `head`.
+  void normalize(const Floats& weights, std::int64_t head, std::int64_t width, float* x) const {
+    if (!weights) return;
+    const float* weight = reinterpret_cast<const float*>(weights.data) + head * width;
+    const auto count = static_cast<float>(width);
+    float mean = 0, squares = 0;
+    if (args_.head_norm == NormKind::kLayer) {
+      for (std::int64_t d = 0; d < width; ++d) mean += x[d];
+      mean /= count;
+    }
+    for (std::int64_t d = 0; d < width; ++d) {
+      x[d] -= mean;
+      squares += x[d] * x[d];
+    }
+    const float factor = 1.0f / std::sqrt(squares / count + args_.head_norm_epsilon);
+    for (std::int64_t d = 0; d < width; ++d) x[d] = x[d] * factor * weight[d];
   }
 
   void rotate(float* x) const {
@@ -80,13 +110,14 @@ class HeadVector {
   }
 
  private:
+  const RotateAndStoreArgs& args_;
   bool pairs_;
   std::int64_t half_;
   const float* cosines_ = nullptr;
   const float* sines_ = nullptr;
 };
 
-/// One row of the batch: its queries rotated in place, its keys and values stored. `x` holds one head.
+/// One row of the batch: its queries changed in place, its keys and values stored. `x` holds one head.
 void rotate_and_store_row(const RotateAndStoreArgs& args, const CpuKvCache& cache, std::int64_t row,
                           float* x) {
   const KvCacheSpec& spec = cache.spec();
@@ -94,14 +125,16 @@ void rotate_and_store_row(const RotateAndStoreArgs& args, const CpuKvCache& cach
   const bool narrow = args.qkv.dtype == DType::kBF16;
   const std::int64_t size = narrow ? 2 : 4, width = spec.head_dim, stored = layout.pairs ? 2 : 4;
   std::byte* qkv = args.qkv.data + row * args.qkv.stride * size;
-  const HeadVector rotation(args, row);
+  const HeadVector vector(args, row);
   const auto load = [&](std::int64_t head) {
     for (std::int64_t d = 0; d < width; ++d) x[d] = read(qkv + (head * width + d) * size, narrow);
   };
-  if (args.cosines) {
+  if (vector.changes_queries()) {
     for (std::int64_t head = 0; head < args.heads; ++head) {
       load(head);
-      rotation.rotate(x);
+      vector.clip(x, width);
+      vector.normalize(args.query_norm, head, width, x);
+      vector.rotate(x);
       for (std::int64_t d = 0; d < width; ++d) write(qkv + (head * width + d) * size, x[d], narrow);
     }
   }
@@ -114,10 +147,13 @@ void rotate_and_store_row(const RotateAndStoreArgs& args, const CpuKvCache& cach
     std::byte* keys = cache.piece(args.layer, kv) + block * layout.block_bytes;
     std::byte* values = keys + layout.key_bytes;
     load(args.heads + kv);
-    rotation.rotate(x);
+    vector.clip(x, width);
+    vector.normalize(args.key_norm, kv, width, x);
+    vector.rotate(x);
     for (std::int64_t d = 0; d < width; ++d)
       write(keys + layout.key_index(slot, d) * stored, x[d], layout.pairs);
     load(args.heads + spec.kv_heads + kv);
+    vector.clip(x, width);
     for (std::int64_t d = 0; d < width; ++d)
       write(values + layout.value_index(slot, d) * stored, x[d], layout.pairs);
   }
@@ -146,6 +182,12 @@ void run(Compute& compute, const RotateAndStoreArgs& args) {
   require(!args.cosines || (2 * args.cosines.cols <= spec.head_dim && args.sines.cols == args.cosines.cols &&
                             args.cosines.rows >= args.batch.rows && args.sines.rows >= args.batch.rows),
           "rotate and store: {} angles for a head of {}", args.cosines.cols, spec.head_dim);
+  require(bool(args.query_norm) == bool(args.key_norm) &&
+              (!args.query_norm || (args.head_norm != NormKind::kNone &&
+                                    args.query_norm.size >= std::int64_t{args.heads} * spec.head_dim &&
+                                    args.key_norm.size >= std::int64_t{spec.kv_heads} * spec.head_dim)),
+          "rotate and store: {} and {} norm weights for {} and {} heads of {}", args.query_norm.size,
+          args.key_norm.size, args.heads, spec.kv_heads, spec.head_dim);
   check_batch(args.batch, *cache);
   for (std::int64_t row = 0; row < args.batch.rows; ++row) {
     const std::int32_t sequence = ints(args.batch.row_sequence)[row];
@@ -194,7 +236,9 @@ void run(Compute& compute, AttentionPlan& plan, const AttentionArgs& args) {
   task.head_bytes = layout.head_bytes;
   task.key_bytes = layout.key_bytes;
   task.positions = ints(batch.positions);
+  task.window = args.window;
   task.scale = args.scale;
+  task.soft_cap = args.soft_cap;
   task.slopes = reinterpret_cast<const float*>(args.alibi_slopes.data);
   task.slope_scale = args.alibi_scale;
   task.slopes_in_bfloat16 = args.alibi_in_bfloat16;

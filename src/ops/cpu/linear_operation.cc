@@ -99,6 +99,7 @@ void run_rows(Compute& compute, const LinearArgs& args, const CpuWeight& weight,
   task.n = weight.rows();
   task.bias = reinterpret_cast<const float*>(args.bias.data);
   task.activation = kind_of(args.activation);
+  task.soft_cap = args.soft_cap;
   if (args.residual) task.residual = reinterpret_cast<const float*>(row_of(args.residual));
   task.residual_stride = args.residual.stride;
   task.out = row_of(args.out);

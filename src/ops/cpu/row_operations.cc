@@ -30,6 +30,18 @@ std::int64_t resolve(std::int32_t id, const Ints& slots) {
   return slot < slots.size ? ints(slots)[slot] : -1;
 }
 
+/// NormKind::kNone.
+void copy_row(const NormArgs& args, std::int64_t row) {
+  const float* in = float_row(args.in, args.row_index ? ints(args.row_index)[row] : row);
+  const auto width = static_cast<std::size_t>(args.out.cols);
+  if (args.out.dtype == DType::kF32) {
+    std::memmove(float_row(args.out, row), in, width * sizeof(float));
+    return;
+  }
+  auto* out = reinterpret_cast<core::BFloat16*>(args.out.data) + row * args.out.stride;
+  for (std::size_t i = 0; i < width; ++i) out[i] = core::to_bfloat16(in[i]);
+}
+
 }  // namespace
 
 void run(Compute& compute, const EmbedArgs& args) {
@@ -40,11 +52,12 @@ void run(Compute& compute, const EmbedArgs& args) {
       "embed: {} ids from a table {} wide to a {} x {} matrix", args.token_ids.size, table->cols(),
       args.out.rows, args.out.cols);
   compute.for_each(args.out.rows, args.out.rows * args.out.cols > kWorthThreads, [&](std::int64_t row, int) {
-    const std::int64_t id = resolve(ints(args.token_ids)[row], args.slot_tokens);
+    const std::int64_t token = resolve(ints(args.token_ids)[row], args.slot_tokens);
+    const std::int64_t id = token < 0 ? token : token + args.offset;
     float* out = float_row(args.out, row);
     if (id >= 0 && id < table->rows()) {
-      read_row(*table, id, args.scale, out);
-    } else {
+      read_row(*table, id, args.scale, args.accumulate, out);
+    } else if (!args.accumulate) {
       std::memset(out, 0, sizeof(float) * static_cast<std::size_t>(args.out.cols));
     }
   });
@@ -52,7 +65,8 @@ void run(Compute& compute, const EmbedArgs& args) {
 
 void run(Compute& compute, const NormArgs& args) {
   const std::int64_t width = args.out.cols;
-  require(args.in.dtype == DType::kF32 && args.in.cols == width && args.weight.size >= width &&
+  const bool copies = args.kind == NormKind::kNone;
+  require(args.in.dtype == DType::kF32 && args.in.cols == width && (copies || args.weight.size >= width) &&
               (!args.bias || args.bias.size >= width),
           "norm: a row of {} with {} weights to {} columns", args.in.cols, args.weight.size, width);
   require(args.row_index ? args.row_index.size >= args.out.rows : args.in.rows >= args.out.rows,
@@ -60,6 +74,14 @@ void run(Compute& compute, const NormArgs& args) {
   for (std::int64_t row = 0; args.row_index && row < args.out.rows; ++row) {
     const std::int32_t source = ints(args.row_index)[row];
     require(source >= 0 && source < args.in.rows, "norm: row {} of {}", source, args.in.rows);
+  }
+  require(!args.residual || (args.residual.dtype == DType::kF32 && args.residual.cols == width &&
+                             args.residual.rows >= args.out.rows),
+          "norm: the residual must be float32, {} x {}", args.out.rows, width);
+  if (copies) {
+    compute.for_each(args.out.rows, args.out.rows * width > kWorthThreads,
+                     [&](std::int64_t row, int) { copy_row(args, row); });
+    return;
   }
   NormTask task;
   task.rms = args.kind == NormKind::kRms;
@@ -70,6 +92,8 @@ void run(Compute& compute, const NormArgs& args) {
   task.row_index = ints(args.row_index);
   task.weight = floats(args.weight);
   task.bias = floats(args.bias);
+  task.residual = reinterpret_cast<const float*>(args.residual.data);
+  task.residual_stride = args.residual.stride;
   task.width = width;
   task.out = args.out.data;
   task.out_type = number_of(args.out.dtype);

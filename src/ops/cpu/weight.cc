@@ -180,12 +180,13 @@ std::unique_ptr<CpuWeight> pack_weight(Compute& compute, std::span<const HostMat
   return weight;
 }
 
-void read_row(const CpuWeight& weight, std::int64_t row, float scale, float* out) {
+void read_row(const CpuWeight& weight, std::int64_t row, float scale, bool accumulate, float* out) {
   const DType dtype = weight.dtype();
+  const auto put = [accumulate](float& to, float value) { to = accumulate ? to + value : value; };
   const auto size = static_cast<std::int64_t>(core::size_of(dtype));
   if (weight.use() == WeightUse::kRows) {
     const std::byte* in = weight.data() + row * weight.cols() * size;
-    for (std::int64_t c = 0; c < weight.cols(); ++c) out[c] = scale * load_float(dtype, in + c * size);
+    for (std::int64_t c = 0; c < weight.cols(); ++c) put(out[c], scale * load_float(dtype, in + c * size));
     return;
   }
   const std::byte* panel = weight.data() + row / kPanelRows * weight.panel_bytes();
@@ -193,7 +194,7 @@ void read_row(const CpuWeight& weight, std::int64_t row, float scale, float* out
   for (std::int64_t c = 0; c < weight.cols(); ++c) {
     const std::int64_t index =
         dtype == DType::kBF16 ? (c / 2 * kPanelRows + lane) * 2 + c % 2 : c * kPanelRows + lane;
-    out[c] = scale * load_float(dtype, panel + index * size);
+    put(out[c], scale * load_float(dtype, panel + index * size));
   }
 }
 

@@ -31,7 +31,7 @@ class CpuWeight final : public Weight {
 std::unique_ptr<CpuWeight> pack_weight(Compute& compute, std::span<const HostMatrix> parts, core::DType dtype,
                                        WeightUse use);
 
-/// Writes row `row` of `weight`, widened and times `scale`, to out[0 .. cols).
-void read_row(const CpuWeight& weight, std::int64_t row, float scale, float* out);
+/// Writes row `row` of `weight`, widened and times `scale`, to out[0 .. cols), or adds it.
+void read_row(const CpuWeight& weight, std::int64_t row, float scale, bool accumulate, float* out);
 
 }  // namespace peregrine::ops::cpu

@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -51,6 +53,19 @@ void rotate(std::vector<float>& head, const std::vector<float>& cosines, const s
     first = x * cosines[i] - y * sines[i];
     second = y * cosines[i] + x * sines[i];
   }
+}
+
+/// Normalises one head by its own weights.
+void normalize(std::vector<float>& head, std::span<const float> weight, const RotateAndStoreArgs& args) {
+  const auto width = static_cast<float>(head.size());
+  if (args.head_norm == NormKind::kLayer) {
+    const float mean = std::accumulate(head.begin(), head.end(), 0.0f) / width;
+    for (float& value : head) value -= mean;
+  }
+  float squares = 0;
+  for (const float value : head) squares += value * value;
+  const float divisor = std::sqrt(squares / width + args.head_norm_epsilon);
+  for (std::size_t i = 0; i < head.size(); ++i) head[i] = head[i] / divisor * weight[i];
 }
 
 /// A softmax over some keys, not yet divided by its sum: sum of exp(score - maximum), and of that times the
@@ -117,9 +132,11 @@ class Attention {
     std::vector<float> query(static_cast<std::size_t>(width_));
     for (std::int32_t i = 0; i < width_; ++i) query[i] = queries_.get(row, std::int64_t{head} * width_ + i);
     const std::int32_t end = batch_.positions[row] + 1;
+    const std::int32_t seen = args_.window > 0 ? std::max(0, end - args_.window) : 0;  // the first seen
     SoftmaxState total(query.size());
     for (std::int32_t begin = 0; begin < end; begin += kSegmentTokens) {
-      merge(total, segment(row, head, query, begin, std::min(begin + kSegmentTokens, end)));
+      const std::int32_t stop = std::min(begin + kSegmentTokens, end);
+      merge(total, segment(row, head, query, std::min(std::max(begin, seen), stop), stop));
     }
     for (std::int32_t i = 0; i < width_; ++i) {
       out_.set(row, std::int64_t{head} * width_ + i, total.values[i] / total.sum);
@@ -151,6 +168,7 @@ class Attention {
     float product = 0;
     for (std::int32_t i = 0; i < width_; ++i) product += query[i] * keys_.get(key, column + i);
     product *= args_.scale;
+    if (args_.soft_cap > 0) product = args_.soft_cap * std::tanh(product / args_.soft_cap);
     if (slopes_.empty()) return product;
     return product + args_.alibi_scale * alibi(slopes_[head], static_cast<float>(position));
   }
@@ -215,6 +233,17 @@ void execute(const AddressSpace& memory, const RotateAndStoreArgs& args) {
   };
   const MatrixView cosines = angles(args.cosines, "rotate_and_store cosines");
   const MatrixView sines = angles(args.sines, "rotate_and_store sines");
+  expect(
+      bool(args.query_norm) == bool(args.key_norm) && (!args.query_norm || args.head_norm != NormKind::kNone),
+      "rotate_and_store: queries and keys are normalised both or neither");
+  // Queries' weights, then keys'.
+  std::vector<float> norms;
+  if (args.query_norm) {
+    const auto queries = view(memory, args.query_norm, std::int64_t{args.heads} * width, "query_norm");
+    const auto own = view(memory, args.key_norm, std::int64_t{kv_heads} * width, "key_norm");
+    norms.assign(queries.begin(), queries.end());
+    norms.insert(norms.end(), own.begin(), own.end());
+  }
 
   for (std::int32_t row = 0; row < batch.rows; ++row) {
     const std::vector<float> cosine = cosines.row(row);
@@ -226,6 +255,13 @@ void execute(const AddressSpace& memory, const RotateAndStoreArgs& args) {
       for (std::int32_t i = 0; i < width; ++i) elements[i] = qkv.get(row, column + i);
       const bool is_query = head < args.heads;
       const bool is_key = !is_query && head < args.heads + kv_heads;
+      if (args.clip > 0) {
+        for (float& value : elements) value = std::clamp(value, -args.clip, args.clip);
+      }
+      if (!norms.empty() && (is_query || is_key)) {
+        normalize(elements, std::span(norms).subspan(static_cast<std::size_t>(column), elements.size()),
+                  args);
+      }
       if (half > 0 && (is_query || is_key)) rotate(elements, cosine, sine, args.style);
       for (std::int32_t i = 0; i < width; ++i) {
         if (is_query) qkv.set(row, column + i, elements[i]);

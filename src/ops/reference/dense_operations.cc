@@ -68,9 +68,11 @@ void execute(const AddressSpace& memory, const EmbedArgs& args) {
              args.slot_tokens.size);
       token = view(memory, args.slot_tokens, slot + 1, "embed slot_tokens")[static_cast<std::size_t>(slot)];
     }
+    token += args.offset;
     const bool known = token >= 0 && token < table.rows;
     for (std::int64_t col = 0; col < table.cols; ++col) {
-      out.set(row, col, known ? args.scale * from.get(token, col) : 0.0f);
+      const float value = known ? args.scale * from.get(token, col) : 0.0f;
+      out.set(row, col, args.accumulate ? out.get(row, col) + value : value);
     }
   }
 }
@@ -81,23 +83,34 @@ void execute(const AddressSpace& memory, const NormArgs& args) {
   expect_type(args.out, true, "norm out");
   const MatrixView in(memory, args.in, args.row_index ? args.in.rows : args.out.rows, width, "norm in");
   const MatrixView out(memory, args.out, args.out.rows, width, "norm out");
-  const auto weight = view(memory, args.weight, width, "norm weight");
+  const bool copies = args.kind == NormKind::kNone;
+  const auto weight = copies ? std::span<float>() : view(memory, args.weight, width, "norm weight");
   const auto bias = args.bias ? view(memory, args.bias, width, "norm bias") : std::span<float>();
   const auto index = args.row_index ? view(memory, args.row_index, args.out.rows, "norm row_index")
                                     : std::span<std::int32_t>();
+  if (args.residual) expect_type(args.residual, false, "norm residual");
+  // A place holder where there is no residual: `out` has the right shape.
+  const MatrixView residual(memory, args.residual ? args.residual : args.out, args.out.rows, width,
+                            "norm residual");
   const auto count = static_cast<float>(width);
   for (std::int64_t row = 0; row < args.out.rows; ++row) {
     const std::int64_t source = args.row_index ? index[static_cast<std::size_t>(row)] : row;
     expect(source >= 0 && source < args.in.rows, "norm row_index: row {} of {}", source, args.in.rows);
     std::vector<float> values = in.row(source);
+    if (copies) {
+      for (std::int64_t col = 0; col < width; ++col) out.set(row, col, values[static_cast<std::size_t>(col)]);
+      continue;
+    }
     if (args.kind == NormKind::kLayer) {
       const float mean = sum(values) / count;
       for (float& value : values) value -= mean;
     }
     const float divisor = std::sqrt(sum_of_squares(values) / count + args.epsilon);
     for (std::size_t col = 0; col < values.size(); ++col) {
-      const float scaled = values[col] / divisor * weight[col];
-      out.set(row, static_cast<std::int64_t>(col), bias.empty() ? scaled : scaled + bias[col]);
+      float value = values[col] / divisor * weight[col];
+      if (!bias.empty()) value += bias[col];
+      const auto at = static_cast<std::int64_t>(col);
+      out.set(row, at, args.residual ? value + residual.get(row, at) : value);
     }
   }
 }
@@ -126,6 +139,7 @@ void execute(const AddressSpace& memory, const LinearArgs& args) {
       float value = dot(inputs[static_cast<std::size_t>(row)], weights);
       if (args.bias) value += bias[static_cast<std::size_t>(col)];
       value = activate(args.activation, value);
+      if (args.soft_cap > 0) value = args.soft_cap * std::tanh(value / args.soft_cap);
       if (args.residual) value += residual.get(row, col);
       out.set(row, col, value);
     }

@@ -115,17 +115,27 @@ PEREGRINE_INLINE Vector position_bias(const AttentionTask& task, float slope, st
   return mul(splat(task.slope_scale), product);
 }
 
-/// Turns `valid` scores of one query vector into probabilities relative to their maximum, which it returns
-/// through `highest`; returns their sum.
-inline float softmax(const AttentionTask& task, float* scores, std::int64_t valid, std::int64_t segment_start,
+/// The positions [begin, valid) of a segment that a query vector may see; none where valid is 0.
+struct Visible {
+  std::int64_t begin;
+  std::int64_t valid;
+};
+
+/// Turns the visible scores of one query vector into probabilities relative to their maximum, which it
+/// returns through `highest`; returns their sum. Positions before the visible ones get a probability of
+/// exactly 0, which leaves every sum as it was.
+inline float softmax(const AttentionTask& task, float* scores, Visible visible, std::int64_t segment_start,
                      const float* slope, float& highest, bool round, std::byte* probabilities,
                      Number stored) {
+  const std::int64_t valid = visible.valid;
   Vector top = splat(-kInfinity);
   const Vector scale = splat(task.scale);
   for (std::int64_t i = 0; i < valid; i += 16) {
     Vector score = mul(load(scores + i), scale);
+    if (task.soft_cap > 0) score = soft_cap(task.soft_cap, score);
     if (slope != nullptr) score = add(score, position_bias(task, *slope, segment_start + i));
     score = select(first_lanes(valid - i), score, splat(-kInfinity));
+    if (i < visible.begin) score = select(first_lanes(visible.begin - i), splat(-kInfinity), score);
     top = max(score, top);  // a score that is no number leaves the maximum as it is
     store(scores + i, score);
   }
@@ -144,7 +154,8 @@ inline float softmax(const AttentionTask& task, float* scores, std::int64_t vali
 struct AttentionTile {
   int first;
   int tokens;
-  std::int64_t valid[kTileTokens];  ///< Positions of the segment that each may see; 0 where none.
+  std::int64_t begin[kTileTokens];  ///< The first position of the segment that each may see.
+  std::int64_t valid[kTileTokens];  ///< Behind the last position that each may see; 0 where there is none.
   std::int64_t most, least;
 };
 
@@ -237,10 +248,11 @@ inline void attend_segment(const AttentionTask& task, const AttentionItem& item,
   float highest[kTileTokens], total[kTileTokens];
   for (int t = 0; t < tile_of.tokens; ++t) {
     const QueryPlace place = place_of(task, item, tile_of.first + t);
-    total[t] = softmax(task, s.scores + t * kSegment, tile_of.valid[t], segment * kSegment,
-                       task.slopes != nullptr ? task.slopes + place.head : nullptr, highest[t], round,
-                       reinterpret_cast<std::byte*>(s.probabilities) + t * RowsOf<1>::kTokenStride * 4,
-                       kPairs ? Number::kBF16 : Number::kF32);
+    total[t] =
+        softmax(task, s.scores + t * kSegment, {tile_of.begin[t], tile_of.valid[t]}, segment * kSegment,
+                task.slopes != nullptr ? task.slopes + place.head : nullptr, highest[t], round,
+                reinterpret_cast<std::byte*>(s.probabilities) + t * RowsOf<1>::kTokenStride * 4,
+                kPairs ? Number::kBF16 : Number::kF32);
   }
   weigh_values<Panel, RowsOf>(task, item, tile_of, s, first_block, wide);
   for (int t = 0; t < tile_of.tokens; ++t) {
@@ -274,7 +286,11 @@ inline void attend(const AttentionTask& task, const AttentionItem& item, std::by
   __builtin_memset(s.out, 0, sizeof(float) * static_cast<std::size_t>(item.count * wide));
 
   const std::int64_t visible = task.positions[place_of(task, item, item.count - 1).row] + 1;
-  for (std::int64_t segment = 0; segment * kSegment < visible; ++segment) {
+  // A query at position p sees the positions from p + 1 - window on. Segments that no query sees are passed
+  // over: they would change nothing.
+  const std::int64_t first = task.positions[place_of(task, item, 0).row] + 1 - task.window;
+  const std::int64_t first_segment = task.window > 0 && first > 0 ? first / kSegment : 0;
+  for (std::int64_t segment = first_segment; segment * kSegment < visible; ++segment) {
     for (int i = 0; i < tiles; ++i) {
       AttentionTile tile_of{};
       tile_of.first = first_of(i);
@@ -283,7 +299,10 @@ inline void attend(const AttentionTask& task, const AttentionItem& item, std::by
       for (int t = 0; t < tile_of.tokens; ++t) {
         const std::int64_t seen =
             task.positions[place_of(task, item, tile_of.first + t).row] + 1 - segment * kSegment;
-        const std::int64_t valid = seen < 0 ? 0 : seen < kSegment ? seen : kSegment;
+        std::int64_t valid = seen < 0 ? 0 : seen < kSegment ? seen : kSegment;
+        const std::int64_t begin = task.window > 0 && seen > task.window ? seen - task.window : 0;
+        if (begin >= valid) valid = 0;
+        tile_of.begin[t] = begin;
         tile_of.valid[t] = valid;
         tile_of.most = valid > tile_of.most ? valid : tile_of.most;
         tile_of.least = valid < tile_of.least ? valid : tile_of.least;

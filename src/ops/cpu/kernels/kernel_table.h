@@ -62,6 +62,7 @@ struct LinearTask {
   std::int64_t n = 0;  ///< Output columns.
   const float* bias = nullptr;
   ActivationKind activation = ActivationKind::kNone;
+  float soft_cap = 0;  ///< 0: none.
   const float* residual = nullptr;
   std::int64_t residual_stride = 0;
   std::byte* out = nullptr;
@@ -78,6 +79,8 @@ struct NormTask {
   const std::int32_t* row_index = nullptr;
   const float* weight = nullptr;
   const float* bias = nullptr;
+  const float* residual = nullptr;
+  std::int64_t residual_stride = 0;
   std::int64_t width = 0;
   std::byte* out = nullptr;
   Number out_type = Number::kF32;
@@ -114,7 +117,9 @@ struct AttentionTask {
   std::int64_t key_bytes = 0;  ///< Size of a piece's key panel.
 
   const std::int32_t* positions = nullptr;
+  std::int64_t window = 0;  ///< Keys that a query sees, its own included; 0: all.
   float scale = 1;
+  float soft_cap = 0;  ///< 0: none.
   const float* slopes = nullptr;
   float slope_scale = 1;
   bool slopes_in_bfloat16 = false;

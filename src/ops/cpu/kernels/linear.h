@@ -104,7 +104,7 @@ inline void widen_panel(Number type, const std::byte* panel, std::int64_t begin,
   }
 }
 
-/// The sums of one row through bias, activation and residual to the output.
+/// The sums of one row through bias, activation, soft cap and residual to the output.
 inline void finish_row(const LinearTask& task, std::int64_t row, std::int64_t first_column, int panels,
                        const float* sums) {
   for (int p = 0; p < panels; ++p) {
@@ -113,6 +113,7 @@ inline void finish_row(const LinearTask& task, std::int64_t row, std::int64_t fi
     Vector value = load(sums + p * kPanelRows);
     if (task.bias != nullptr) value = add(value, load_lanes(task.bias + column, lanes));
     value = activate(task.activation, value);
+    if (task.soft_cap > 0) value = soft_cap(task.soft_cap, value);
     if (task.residual != nullptr) {
       value = add(value, load_lanes(task.residual + row * task.residual_stride + column, lanes));
     }

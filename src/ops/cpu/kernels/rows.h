@@ -41,6 +41,8 @@ void norm(const NormTask& task, std::int64_t row) {
     Vector x = mul(sub(load_lanes(in + i, lanes), center), factor);
     x = mul(x, load_lanes(task.weight + i, lanes));
     if (task.bias != nullptr) x = add(x, load_lanes(task.bias + i, lanes));
+    if (task.residual != nullptr)
+      x = add(x, load_lanes(task.residual + row * task.residual_stride + i, lanes));
     store_as(task.out_type, out + i * bytes_of(task.out_type), x, lanes);
   }
 }
