@@ -48,6 +48,24 @@ std::string_view name_of(model::ResidualOrder order) {
       return "parallel, one norm";
     case model::ResidualOrder::kParallelTwoNorms:
       return "parallel, two norms";
+    case model::ResidualOrder::kPostNorm:
+      return "sequential, norms behind";
+    case model::ResidualOrder::kNormedResidual:
+      return "sequential, normed residual";
+    case model::ResidualOrder::kSandwich:
+      return "sequential, norms on both sides";
+  }
+  return "?";
+}
+
+std::string_view name_of(model::PositionKind positions) {
+  switch (positions) {
+    case model::PositionKind::kRotary:
+      return "rotary";
+    case model::PositionKind::kAlibi:
+      return "alibi";
+    case model::PositionKind::kLearned:
+      return "learned";
   }
   return "?";
 }
@@ -72,7 +90,7 @@ Facts model_facts(const ModelFlags& flags) {
           {"vocab_size", number(config.vocab_size)},
           {"max_positions", number(config.max_positions)},
           {"residual_order", json_string(name_of(config.residual))},
-          {"positions", config.positions == model::PositionKind::kRotary ? "\"rotary\"" : "\"alibi\""},
+          {"positions", json_string(name_of(config.positions))},
           {"tied_head", config.tied_head ? "true" : "false"},
           {"eos_token_ids", json_array(info.eos_token_ids)},
           {"torch_dtype", info.torch_dtype ? json_string(core::to_string(*info.torch_dtype)) : "null"},

@@ -56,32 +56,73 @@ class StepRunner {
 
  private:
   void embed() {
-    const auto* table = weights_.embedding.get();
+    const bool projected = weights_.project_in.weight != nullptr;
     stream_.embed({.token_ids = step_.batch.token_ids,
                    .slot_tokens = step_.batch.slot_tokens,
-                   .table = table,
+                   .table = weights_.embedding.get(),
                    .scale = config_.embedding_scale,
-                   .out = at_.residual});
+                   .out = projected ? at_.embedded : at_.residual});
+    if (projected) linear(weights_.project_in, at_.embedded, at_.residual);
+    if (config_.positions == PositionKind::kLearned) {
+      stream_.embed({.token_ids = step_.batch.positions,
+                     .slot_tokens = {},
+                     .table = weights_.positions.get(),
+                     .out = at_.residual,
+                     .offset = config_.learned.offset,
+                     .accumulate = true});
+    }
+    if (config_.embedding_norm) norm(weights_.embedding_norm, at_.residual);
   }
 
   void run_layer(std::int32_t index) {
     const LayerWeights& layer = weights_.layers[static_cast<std::size_t>(index)];
-    norm(layer.attention_norm, at_.normed);
-    // Both norms of a parallel layer see its input, which attention then adds to.
-    if (config_.residual == ResidualOrder::kParallelTwoNorms) norm(layer.mlp_norm, at_.normed_mlp);
-    attention(layer, index);
     switch (config_.residual) {
       case ResidualOrder::kSequential:
+      case ResidualOrder::kSandwich:
+        norm(layer.attention_norm, at_.normed);
+        attention(layer, index);
         norm(layer.mlp_norm, at_.normed);
         mlp(layer, at_.normed);
         break;
       case ResidualOrder::kParallelOneNorm:
+        norm(layer.attention_norm, at_.normed);
+        attention(layer, index);
         mlp(layer, at_.normed);
         break;
       case ResidualOrder::kParallelTwoNorms:
+        // Both norms see the layer's input, which attention then adds to.
+        norm(layer.attention_norm, at_.normed);
+        norm(layer.mlp_norm, at_.normed_mlp);
+        attention(layer, index);
         mlp(layer, at_.normed_mlp);
         break;
+      case ResidualOrder::kPostNorm:
+        copy_rows(at_.normed);
+        attention(layer, index);
+        norm(layer.attention_norm, at_.residual);
+        copy_rows(at_.normed);
+        mlp(layer, at_.normed);
+        norm(layer.mlp_norm, at_.residual);
+        break;
+      case ResidualOrder::kNormedResidual:
+        norm(layer.attention_norm, at_.residual);
+        copy_rows(at_.normed);
+        attention(layer, index);
+        norm(layer.mlp_norm, at_.residual);
+        copy_rows(at_.normed);
+        mlp(layer, at_.normed);
+        break;
     }
+  }
+
+  /// The residual stream as it is, in the type of the arithmetic.
+  void copy_rows(const ops::Matrix& out, ops::Ints row_index = {}) {
+    stream_.norm({.kind = ops::NormKind::kNone,
+                  .in = at_.residual,
+                  .row_index = row_index,
+                  .weight = {},
+                  .bias = {},
+                  .out = out});
   }
 
   void norm(const Norm& norm, const ops::Matrix& out, ops::Ints row_index = {}) {
@@ -104,14 +145,35 @@ class StepRunner {
                     .out = out});
   }
 
-  /// Adds the layer's result to the residual stream.
-  void linear_to_residual(const Linear& linear, const ops::Matrix& in) {
+  /// Adds the layer's result, or its norm where it has one, to the residual stream.
+  void linear_to_residual(const Linear& layer, const Norm& after, const ops::Matrix& in) {
+    if (config_.residual == ResidualOrder::kSandwich) {
+      linear(layer, in, at_.branch);
+      stream_.norm({.kind = config_.norm,
+                    .epsilon = config_.norm_epsilon,
+                    .in = at_.branch,
+                    .row_index = {},
+                    .weight = after.weight.floats(),
+                    .bias = after.bias.floats(),
+                    .out = at_.residual,
+                    .residual = at_.residual});
+      return;
+    }
     stream_.linear({.in = in,
-                    .weight = linear.weight.get(),
-                    .bias = linear.bias.floats(),
+                    .weight = layer.weight.get(),
+                    .bias = layer.bias.floats(),
                     .activation = ops::Activation::kNone,
                     .residual = at_.residual,
                     .out = at_.residual});
+  }
+
+  bool has_window(std::int32_t layer) const {
+    return config_.window > 0 && (config_.window_layers == WindowLayers::kAll || layer % 2 == 0);
+  }
+
+  float attention_scale(std::int32_t layer) const {
+    const float divisor = config_.attention_scale_by_layer ? static_cast<float>(layer + 1) : 1.0f;
+    return config_.attention_scale / divisor;
   }
 
   void attention(const LayerWeights& layer, std::int32_t index) {
@@ -123,40 +185,54 @@ class StepRunner {
                               .sines = at_.sines,
                               .style = config_.rotary.style,
                               .cache = &cache_,
-                              .layer = index});
+                              .layer = index,
+                              .clip = config_.qkv_clip,
+                              .query_norm = layer.query_norm.floats(),
+                              .key_norm = layer.key_norm.floats(),
+                              .head_norm = config_.norm,
+                              .head_norm_epsilon = config_.norm_epsilon});
     stream_.attention({.batch = step_.batch,
                        .queries = at_.qkv.columns(0, std::int64_t{config_.heads} * config_.head_dim),
                        .heads = config_.heads,
                        .cache = &cache_,
                        .layer = index,
-                       .scale = config_.attention_scale,
+                       .scale = attention_scale(index),
+                       .soft_cap = config_.attention_soft_cap,
+                       .window = has_window(index) ? config_.window : 0,
                        .alibi_slopes = weights_.alibi_slopes.floats(),
                        .alibi_scale = config_.alibi.scale,
                        .alibi_in_bfloat16 = config_.alibi.in_bfloat16,
                        .out = at_.attention});
-    linear_to_residual(layer.attention_out, at_.attention);
+    linear_to_residual(layer.attention_out, layer.attention_after_norm, at_.attention);
   }
 
   void mlp(const LayerWeights& layer, const ops::Matrix& in) {
     if (config_.gated_mlp) {
       linear(layer.mlp_up, in, at_.up);
       stream_.gated_activation({.activation = config_.activation, .in = at_.up, .out = at_.gated});
-      linear_to_residual(layer.mlp_down, at_.gated);
+      linear_to_residual(layer.mlp_down, layer.mlp_after_norm, at_.gated);
     } else {
       linear(layer.mlp_up, in, at_.up, config_.activation);
-      linear_to_residual(layer.mlp_down, at_.up);
+      linear_to_residual(layer.mlp_down, layer.mlp_after_norm, at_.up);
     }
   }
 
   void head() {
-    norm(weights_.final_norm, at_.normed_head, step_.logit_index);
+    if (config_.final_norm) {
+      norm(weights_.final_norm, at_.normed_head, step_.logit_index);
+    } else {
+      copy_rows(at_.normed_head, step_.logit_index);
+    }
+    const bool projected = weights_.project_out.weight != nullptr;
+    if (projected) linear(weights_.project_out, at_.normed_head, at_.projected_head);
     const ops::Weight* weight = weights_.head.weight ? weights_.head.weight.get() : weights_.embedding.get();
-    stream_.linear({.in = at_.normed_head,
+    stream_.linear({.in = projected ? at_.projected_head : at_.normed_head,
                     .weight = weight,
                     .bias = weights_.head.bias.floats(),
                     .activation = ops::Activation::kNone,
                     .residual = {},
-                    .out = step_.logits});
+                    .out = step_.logits,
+                    .soft_cap = config_.logit_soft_cap});
   }
 
   const DecoderConfig& config_;

@@ -18,16 +18,27 @@ enum class ResidualOrder : std::uint8_t {
                 ///< Falcon-RW.
   kParallelOneNorm,   ///< n = norm1(x); x += attention(n) + mlp(n). Falcon-7B, Falcon-11B, GPT-J.
   kParallelTwoNorms,  ///< x += attention(norm1(x)) + mlp(norm2(x)). Falcon-40B, GPT-NeoX.
+  kPostNorm,          ///< x = norm1(x + attention(x)); x = norm2(x + mlp(x)) (Vaswani et al. 2017). OPT-350m.
+  /// x = norm1(x); x += attention(x); x = norm2(x); x += mlp(x). BLOOM with transformers'
+  /// "apply_residual_connection_post_layernorm".
+  kNormedResidual,
+  kSandwich,  ///< x += norm2(attention(norm1(x))); x += norm4(mlp(norm3(x))) (Ding et al. 2021). Gemma 2.
 };
 
-enum class PositionKind : std::uint8_t { kRotary, kAlibi };
+enum class PositionKind : std::uint8_t {
+  kRotary,
+  kAlibi,
+  kLearned,  ///< A row of a table, added to the embedding (Radford et al. 2019). GPT-2, OPT.
+};
 
 enum class RotaryScaling : std::uint8_t {
   kNone,
-  kLinear,   ///< Frequencies divided by `factor`.
-  kDynamic,  ///< NTK-aware: the base grows with the prompt's length once it exceeds the trained length.
-  kYarn,     ///< Peng et al. 2023.
-  kLlama3,   ///< Llama 3.1's smoothed interpolation.
+  kLinear,    ///< Frequencies divided by `factor`.
+  kDynamic,   ///< NTK-aware: the base grows with the prompt's length once it exceeds the trained length.
+  kYarn,      ///< Peng et al. 2023.
+  kLlama3,    ///< Llama 3.1's smoothed interpolation.
+  kLongRope,  ///< Ding et al. 2024: a divisor of its own for each frequency, one set for prompts up to the
+              ///< trained length and one for longer ones. Phi-3.
 };
 
 struct RotaryConfig {
@@ -42,13 +53,26 @@ struct RotaryConfig {
   double high_frequency_factor = 4.0;  ///< llama3.
   double beta_fast = 32.0;             ///< yarn.
   double beta_slow = 1.0;              ///< yarn.
-  double attention_factor = 0.0;       ///< yarn; 0 = derived from `factor`.
+  double attention_factor = 0.0;       ///< yarn, longrope; 0 = derived from `factor`.
+  std::vector<double> short_factors;   ///< longrope: [dim / 2].
+  std::vector<double> long_factors;    ///< longrope: [dim / 2].
 };
 
 struct AlibiConfig {
   std::vector<float> slopes;  ///< [heads], already rounded as the family rounds them.
   float scale = 1.0f;         ///< Applied to slope * position.
   bool in_bfloat16 = false;   ///< See ops::AttentionArgs.
+};
+
+struct LearnedPositionsConfig {
+  std::int64_t rows = 0;    ///< Of the table.
+  std::int32_t offset = 0;  ///< The row of position 0.
+};
+
+/// Which layers have the sliding window.
+enum class WindowLayers : std::uint8_t {
+  kAll,
+  kEven,  ///< Layers 0, 2, ...; the others see everything. Gemma 2.
 };
 
 struct DecoderConfig {
@@ -64,12 +88,23 @@ struct DecoderConfig {
 
   ops::NormKind norm = ops::NormKind::kLayer;
   float norm_epsilon = 1e-5f;
+  float norm_weight_offset = 0.0f;  ///< Added to every stored norm weight: Gemma stores weight - 1.
+  bool embedding_norm = false;      ///< A norm between the embedding and the first layer. BLOOM.
+  bool final_norm = true;           ///< A norm before the output layer.
   ResidualOrder residual = ResidualOrder::kSequential;
 
   PositionKind positions = PositionKind::kRotary;
   RotaryConfig rotary;
   AlibiConfig alibi;
+  LearnedPositionsConfig learned;
   float attention_scale = 1.0f;
+  bool attention_scale_by_layer = false;  ///< Layer i divides its scores by i + 1 as well. Stanford's GPT-2s.
+  float attention_soft_cap = 0.0f;        ///< See ops::AttentionArgs; 0: none.
+  std::int32_t window = 0;                ///< Positions that attention sees; 0: all.
+  WindowLayers window_layers = WindowLayers::kAll;
+  float qkv_clip = 0.0f;  ///< See ops::RotateAndStoreArgs; 0: none.
+  /// Every head of the queries and of the keys has a norm (epsilon as the others) without bias.
+  bool head_norms = false;
 
   ops::Activation activation = ops::Activation::kGelu;
   bool gated_mlp = false;  ///< The up projection has 2 * intermediate_size rows: gate, then up.
@@ -82,6 +117,13 @@ struct DecoderConfig {
   bool head_bias = false;
   bool tied_head = false;  ///< The output layer is the token embedding.
   float embedding_scale = 1.0f;
+  float logit_soft_cap = 0.0f;  ///< See ops::LinearArgs; 0: none.
+  /// Where positive, the width of the token embedding and of the output layer; linear layers without bias
+  /// lead to the hidden size and back. OPT-350m.
+  std::int64_t embedding_size = 0;
+
+  /// Width of the token embedding and of the output layer.
+  std::int64_t embedding_width() const { return embedding_size > 0 ? embedding_size : hidden_size; }
 };
 
 }  // namespace peregrine::model

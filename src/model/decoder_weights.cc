@@ -32,7 +32,17 @@ SlotShape shape_of(Slot slot, const DecoderConfig& config) {
   switch (slot) {
     case Slot::kTokenEmbedding:
     case Slot::kHead:
-      return {config.vocab_size, hidden};
+      return {config.vocab_size, config.embedding_width()};
+    case Slot::kPositionEmbedding:
+      return {config.learned.rows, hidden};
+    case Slot::kProjectIn:
+      return {hidden, config.embedding_width()};
+    case Slot::kProjectOut:
+      return {config.embedding_width(), hidden};
+    case Slot::kQueryNorm:
+      return {queries, 0};
+    case Slot::kKeyNorm:
+      return {std::int64_t{config.kv_heads} * config.head_dim, 0};
     case Slot::kHeadBias:
       return {config.vocab_size, 0};
     case Slot::kQkv:
@@ -47,8 +57,12 @@ SlotShape shape_of(Slot slot, const DecoderConfig& config) {
       return {up, 0};
     case Slot::kMlpDown:
       return {hidden, config.intermediate_size};
+    case Slot::kEmbeddingNormWeight:
+    case Slot::kEmbeddingNormBias:
     case Slot::kFinalNormWeight:
     case Slot::kFinalNormBias:
+    case Slot::kAttentionAfterNormWeight:
+    case Slot::kMlpAfterNormWeight:
     case Slot::kAttentionNormWeight:
     case Slot::kAttentionNormBias:
     case Slot::kMlpNormWeight:
@@ -74,6 +88,16 @@ Target target_of(Slot slot, DecoderWeights& all, LayerWeights* layer) {
   switch (slot) {
     case Slot::kTokenEmbedding:
       return {&all.embedding, nullptr};
+    case Slot::kPositionEmbedding:
+      return {&all.positions, nullptr};
+    case Slot::kProjectIn:
+      return {&all.project_in.weight, nullptr};
+    case Slot::kProjectOut:
+      return {&all.project_out.weight, nullptr};
+    case Slot::kEmbeddingNormWeight:
+      return {nullptr, &all.embedding_norm.weight};
+    case Slot::kEmbeddingNormBias:
+      return {nullptr, &all.embedding_norm.bias};
     case Slot::kFinalNormWeight:
       return {nullptr, &all.final_norm.weight};
     case Slot::kFinalNormBias:
@@ -90,6 +114,14 @@ Target target_of(Slot slot, DecoderWeights& all, LayerWeights* layer) {
       return {nullptr, &layer->mlp_norm.weight};
     case Slot::kMlpNormBias:
       return {nullptr, &layer->mlp_norm.bias};
+    case Slot::kAttentionAfterNormWeight:
+      return {nullptr, &layer->attention_after_norm.weight};
+    case Slot::kMlpAfterNormWeight:
+      return {nullptr, &layer->mlp_after_norm.weight};
+    case Slot::kQueryNorm:
+      return {nullptr, &layer->query_norm};
+    case Slot::kKeyNorm:
+      return {nullptr, &layer->key_norm};
     case Slot::kQkv:
       return {&layer->qkv.weight, nullptr};
     case Slot::kQkvBias:
@@ -108,6 +140,27 @@ Target target_of(Slot slot, DecoderWeights& all, LayerWeights* layer) {
       return {nullptr, &layer->mlp_down.bias};
   }
   return {};
+}
+
+bool is_norm_weight(Slot slot) {
+  switch (slot) {
+    case Slot::kEmbeddingNormWeight:
+    case Slot::kFinalNormWeight:
+    case Slot::kAttentionNormWeight:
+    case Slot::kMlpNormWeight:
+    case Slot::kAttentionAfterNormWeight:
+    case Slot::kMlpAfterNormWeight:
+    case Slot::kQueryNorm:
+    case Slot::kKeyNorm:
+      return true;
+    default:
+      return false;
+  }
+}
+
+/// Tables that are only read row by row.
+bool is_rows_only(Slot slot, const DecoderConfig& config) {
+  return slot == Slot::kPositionEmbedding || (slot == Slot::kTokenEmbedding && !config.tied_head);
 }
 
 /// One slot to fill.
@@ -238,11 +291,12 @@ class Loader {
       append_runs(tensor, part, job.source.transposed, runs);
     }
     if (job.target.matrix != nullptr) {
-      const bool rows_only = job.source.slot == Slot::kTokenEmbedding && !config_.tied_head;
+      const bool rows_only = is_rows_only(job.source.slot, config_);
       *job.target.matrix =
           device_.pack(runs, dtype_, rows_only ? ops::WeightUse::kRows : ops::WeightUse::kLinear);
     } else {
-      *job.target.vector = upload_runs(runs, job.shape.rows);
+      const float offset = is_norm_weight(job.source.slot) ? config_.norm_weight_offset : 0.0f;
+      *job.target.vector = upload_runs(runs, job.shape.rows, offset);
     }
     // Several parts may come from one tensor.
     for (std::size_t i = 0; i < tensors.size(); ++i) {
@@ -250,13 +304,13 @@ class Loader {
     }
   }
 
-  Vector upload_runs(std::span<const ops::HostMatrix> runs, std::int64_t size) {
+  Vector upload_runs(std::span<const ops::HostMatrix> runs, std::int64_t size, float offset) {
     std::vector<float> values;
     values.reserve(static_cast<std::size_t>(size));
     for (const auto& run : runs) {
       const std::size_t step = static_cast<std::size_t>(run.row_stride) * core::size_of(run.dtype);
       for (std::int64_t r = 0; r < run.rows; ++r) {
-        values.push_back(element(run.data + static_cast<std::size_t>(r) * step, run.dtype));
+        values.push_back(offset + element(run.data + static_cast<std::size_t>(r) * step, run.dtype));
       }
     }
     return upload(values);
@@ -271,20 +325,23 @@ class Loader {
   std::uint64_t total_ = 0;
 };
 
+std::size_t bytes_of(const std::unique_ptr<ops::Weight>& weight) { return weight ? weight->bytes() : 0; }
+
 std::size_t bytes_of(const Norm& norm) { return norm.weight.buffer.size() + norm.bias.buffer.size(); }
 
-std::size_t bytes_of(const Linear& linear) {
-  return (linear.weight ? linear.weight->bytes() : 0) + linear.bias.buffer.size();
-}
+std::size_t bytes_of(const Linear& linear) { return bytes_of(linear.weight) + linear.bias.buffer.size(); }
 
 }  // namespace
 
 std::size_t DecoderWeights::bytes() const {
-  std::size_t out = (embedding ? embedding->bytes() : 0) + bytes_of(final_norm) + bytes_of(head) +
+  std::size_t out = bytes_of(embedding) + bytes_of(positions) + bytes_of(project_in) + bytes_of(project_out) +
+                    bytes_of(embedding_norm) + bytes_of(final_norm) + bytes_of(head) +
                     alibi_slopes.buffer.size();
   for (const auto& layer : layers) {
-    out += bytes_of(layer.attention_norm) + bytes_of(layer.mlp_norm) + bytes_of(layer.qkv) +
-           bytes_of(layer.attention_out) + bytes_of(layer.mlp_up) + bytes_of(layer.mlp_down);
+    out += bytes_of(layer.attention_norm) + bytes_of(layer.mlp_norm) + bytes_of(layer.attention_after_norm) +
+           bytes_of(layer.mlp_after_norm) + layer.query_norm.buffer.size() + layer.key_norm.buffer.size() +
+           bytes_of(layer.qkv) + bytes_of(layer.attention_out) + bytes_of(layer.mlp_up) +
+           bytes_of(layer.mlp_down);
   }
   return out;
 }

@@ -36,7 +36,11 @@ struct Linear {
 
 struct LayerWeights {
   Norm attention_norm;
-  Norm mlp_norm;  ///< Empty with ResidualOrder::kParallelOneNorm.
+  Norm mlp_norm;              ///< Empty with ResidualOrder::kParallelOneNorm.
+  Norm attention_after_norm;  ///< Only with ResidualOrder::kSandwich.
+  Norm mlp_after_norm;        ///< Likewise.
+  Vector query_norm;          ///< [heads * head_dim]; only with head_norms.
+  Vector key_norm;            ///< [kv_heads * head_dim]
   Linear qkv;
   Linear attention_out;
   Linear mlp_up;
@@ -46,6 +50,10 @@ struct LayerWeights {
 /// All slots of a model, filled.
 struct DecoderWeights {
   std::unique_ptr<ops::Weight> embedding;
+  std::unique_ptr<ops::Weight> positions;  ///< Only for learned positions.
+  Linear project_in;                       ///< Only where the embedding has a width of its own.
+  Linear project_out;                      ///< Likewise.
+  Norm embedding_norm;
   Norm final_norm;
   Linear head;  ///< No weight where it is tied to the embedding.
   std::vector<LayerWeights> layers;

@@ -11,7 +11,24 @@
 namespace peregrine::model {
 namespace {
 
-constexpr std::array<const Family*, 3> kFamilies = {&kFalconFamily, &kGptNeoxFamily, &kLlamaFamily};
+constexpr auto kFamilies = std::to_array<const Family*>({
+    &kBloomFamily,
+    &kFalconFamily,
+    &kGemmaFamily,
+    &kGemma2Family,
+    &kGpt2Family,
+    &kGptBigCodeFamily,
+    &kGptNeoxFamily,
+    &kLlamaFamily,
+    &kMistralFamily,
+    &kMptFamily,
+    &kOptFamily,
+    &kPhiFamily,
+    &kPhi3Family,
+    &kQwen2Family,
+    &kStableLmFamily,
+    &kStarcoder2Family,
+});
 
 bool contains(const std::vector<std::string_view>& names, std::string_view name) {
   return std::find(names.begin(), names.end(), name) != names.end();

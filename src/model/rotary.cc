@@ -59,6 +59,20 @@ void scale_llama3(const RotaryConfig& config, std::vector<float>& frequencies) {
   }
 }
 
+/// Ding et al. 2024, as in Phi-3.
+void scale_longrope(const RotaryConfig& config, std::int64_t tokens, std::vector<float>& frequencies) {
+  const auto& divisors = tokens > config.original_max_positions ? config.long_factors : config.short_factors;
+  for (std::size_t i = 0; i < frequencies.size(); ++i) {
+    frequencies[i] = static_cast<float>(frequencies[i] / divisors[i]);
+  }
+}
+
+/// What makes up for the lower entropy of attention over more positions.
+double longrope_attention_factor(const RotaryConfig& config) {
+  if (config.factor <= 1.0) return 1.0;
+  return std::sqrt(1.0 + std::log(config.factor) / std::log(config.original_max_positions));
+}
+
 }  // namespace
 
 std::vector<float> rotary_frequencies(const RotaryConfig& config, std::int64_t prompt_tokens) {
@@ -78,13 +92,18 @@ std::vector<float> rotary_frequencies(const RotaryConfig& config, std::int64_t p
     case RotaryScaling::kLlama3:
       scale_llama3(config, out);
       break;
+    case RotaryScaling::kLongRope:
+      scale_longrope(config, prompt_tokens, out);
+      break;
   }
   return out;
 }
 
 float rotary_attention_factor(const RotaryConfig& config) {
-  if (config.scaling != RotaryScaling::kYarn) return 1.0f;
+  const bool longrope = config.scaling == RotaryScaling::kLongRope;
+  if (config.scaling != RotaryScaling::kYarn && !longrope) return 1.0f;
   if (config.attention_factor > 0.0) return static_cast<float>(config.attention_factor);
+  if (longrope) return static_cast<float>(longrope_attention_factor(config));
   return static_cast<float>(0.1 * std::log(config.factor) + 1.0);
 }
 

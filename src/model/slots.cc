@@ -7,6 +7,16 @@ const char* to_string(Slot slot) {
   switch (slot) {
     case Slot::kTokenEmbedding:
       return "token embedding";
+    case Slot::kPositionEmbedding:
+      return "position embedding";
+    case Slot::kProjectIn:
+      return "projection of the embedding";
+    case Slot::kProjectOut:
+      return "projection before the output layer";
+    case Slot::kEmbeddingNormWeight:
+      return "embedding norm weight";
+    case Slot::kEmbeddingNormBias:
+      return "embedding norm bias";
     case Slot::kFinalNormWeight:
       return "final norm weight";
     case Slot::kFinalNormBias:
@@ -23,6 +33,14 @@ const char* to_string(Slot slot) {
       return "MLP norm weight";
     case Slot::kMlpNormBias:
       return "MLP norm bias";
+    case Slot::kAttentionAfterNormWeight:
+      return "norm weight behind attention";
+    case Slot::kMlpAfterNormWeight:
+      return "norm weight behind the MLP";
+    case Slot::kQueryNorm:
+      return "query norm weight";
+    case Slot::kKeyNorm:
+      return "key norm weight";
     case Slot::kQkv:
       return "query-key-value";
     case Slot::kQkvBias:

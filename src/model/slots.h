@@ -9,17 +9,26 @@ namespace peregrine::model {
 
 /// The places for weights in a decoder. Layer slots exist once per layer.
 enum class Slot : std::uint8_t {
-  kTokenEmbedding,   ///< [vocab, hidden]
+  kTokenEmbedding,     ///< [vocab, embedding width]
+  kPositionEmbedding,  ///< [learned.rows, hidden]; only for learned positions.
+  kProjectIn,          ///< [hidden, embedding_size]; only where the embedding has a width of its own.
+  kProjectOut,         ///< [embedding_size, hidden]; likewise.
+  kEmbeddingNormWeight,
+  kEmbeddingNormBias,
   kFinalNormWeight,  ///< [hidden]
   kFinalNormBias,
-  kHead,  ///< [vocab, hidden]; absent where the head is tied.
+  kHead,  ///< [vocab, embedding width]; absent where the head is tied.
   kHeadBias,
   // Once per layer.
   kAttentionNormWeight,
   kAttentionNormBias,
   kMlpNormWeight,
   kMlpNormBias,
-  kQkv,  ///< [(heads + 2 kv_heads) * head_dim, hidden]: queries, keys, values.
+  kAttentionAfterNormWeight,  ///< [hidden]: of what attention gives (ResidualOrder::kSandwich).
+  kMlpAfterNormWeight,        ///< [hidden]: of what the MLP gives (likewise).
+  kQueryNorm,                 ///< [heads * head_dim]: weights of the queries' norms, head by head.
+  kKeyNorm,                   ///< [kv_heads * head_dim]
+  kQkv,                       ///< [(heads + 2 kv_heads) * head_dim, hidden]: queries, keys, values.
   kQkvBias,
   kAttentionOut,  ///< [hidden, heads * head_dim]
   kAttentionOutBias,

@@ -102,6 +102,13 @@ std::size_t DecoderBuffers::place_activations(ops::DeviceAddress base) {
   full_.residual = arena.take(core::DType::kF32, rows, config_.hidden_size);
   full_.normed = arena.take(compute, std::max(rows, std::int64_t{limits_.logit_rows}), config_.hidden_size);
   full_.normed_head = full_.normed;
+  if (config_.embedding_size > 0) {
+    full_.embedded = arena.take(core::DType::kF32, rows, config_.embedding_size);
+    full_.projected_head = arena.take(compute, limits_.logit_rows, config_.embedding_size);
+  }
+  if (config_.residual == ResidualOrder::kSandwich) {
+    full_.branch = arena.take(core::DType::kF32, rows, config_.hidden_size);
+  }
   if (config_.residual == ResidualOrder::kParallelTwoNorms) {
     full_.normed_mlp = arena.take(compute, rows, config_.hidden_size);
   }
@@ -129,11 +136,11 @@ ops::Ints DecoderBuffers::slot_tokens() const { return {slot_tokens_.address(), 
 
 Activations DecoderBuffers::activations(std::int32_t rows, std::int32_t logit_rows) const {
   Activations out = full_;
-  for (ops::Matrix* matrix : {&out.residual, &out.normed, &out.normed_mlp, &out.qkv, &out.attention, &out.up,
-                              &out.gated, &out.cosines, &out.sines}) {
+  for (ops::Matrix* matrix : {&out.residual, &out.normed, &out.embedded, &out.branch, &out.normed_mlp,
+                              &out.qkv, &out.attention, &out.up, &out.gated, &out.cosines, &out.sines}) {
     matrix->rows = rows;
   }
-  out.normed_head.rows = logit_rows;
+  out.normed_head.rows = out.projected_head.rows = logit_rows;
   return out;
 }
 

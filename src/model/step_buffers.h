@@ -16,6 +16,8 @@ namespace peregrine::model {
 struct Activations {
   ops::Matrix residual;    ///< [rows, hidden] float32: the residual stream.
   ops::Matrix normed;      ///< [rows, hidden]
+  ops::Matrix embedded;    ///< [rows, embedding_size] float32; only where that is not hidden.
+  ops::Matrix branch;      ///< [rows, hidden] float32; only with ResidualOrder::kSandwich.
   ops::Matrix normed_mlp;  ///< [rows, hidden]; only with ResidualOrder::kParallelTwoNorms.
   ops::Matrix qkv;         ///< [rows, (heads + 2 kv_heads) * head_dim]
   ops::Matrix attention;   ///< [rows, heads * head_dim]
@@ -23,6 +25,7 @@ struct Activations {
   ops::Matrix gated;       ///< [rows, intermediate]; only for gated MLPs.
   ops::Matrix cosines, sines;  ///< [rows, rotary.dim / 2] float32; only for rotary positions.
   ops::Matrix normed_head;     ///< [logit_rows, hidden]: same memory as normed.
+  ops::Matrix projected_head;  ///< [logit_rows, embedding_size]; only where that is not hidden.
 };
 
 /// The step's batch as the device sees it, and what the head needs.

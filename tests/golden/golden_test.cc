@@ -142,16 +142,26 @@ TEST_P(Golden, GenerateCases) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Decoders, Golden,
-    ::testing::Combine(::testing::ValuesIn(testing::golden_fixtures({"falcon", "llama", "gpt_neox"})),
-                       ::testing::ValuesIn(testing::all_devices())),
-    [](const auto& info) { return std::get<0>(info.param) + "_" + std::get<1>(info.param).name(); });
+/// What the fixtures of each family begin with; "phi" is Phi-3 as well, "gemma" Gemma 2.
+const std::vector<std::string> kFixtures = {
+    "bloom",   "falcon", "gemma", "gpt2", "gpt_bigcode", "gpt_neox", "llama",
+    "mistral", "mpt",    "opt",   "phi",  "qwen2",       "stablelm", "starcoder2",
+};
+
+INSTANTIATE_TEST_SUITE_P(Decoders, Golden,
+                         ::testing::Combine(::testing::ValuesIn(testing::golden_fixtures(kFixtures)),
+                                            ::testing::ValuesIn(testing::all_devices())),
+                         [](const auto& info) {
+                           return std::get<0>(info.param) + "_" + std::get<1>(info.param).name();
+                         });
 GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(Golden);
 
 TEST(GoldenData, IsThere) {
   PEREGRINE_REQUIRE_TEST_DATA("golden");
-  EXPECT_GE(testing::golden_fixtures({"falcon", "llama", "gpt_neox"}).size(), 28u);
+  EXPECT_GE(testing::golden_fixtures(kFixtures).size(), 55u);
+  for (const std::string& prefix : kFixtures) {
+    EXPECT_GE(testing::golden_fixtures({prefix}).size(), 1u) << prefix;
+  }
 }
 
 }  // namespace

@@ -303,10 +303,15 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{"theta_zero", kLlama, R"({"rope_theta": 0})", kInvalid, "'rope_theta' must be a number"},
         Refusal{"rope_list", kLlama, R"({"rope_scaling": []})", kInvalid,
                 "'rope_scaling' must be an object or null"},
-        Refusal{"rope_unknown", kLlama, R"({"rope_scaling": {"type": "su", "factor": 2}})", kUnsupported,
-                "'type' is 'su'; supported are default, linear, dynamic, yarn and llama3"},
-        Refusal{"rope_longrope", kFalcon, R"({"rope_scaling": {"rope_type": "longrope", "factor": 2}})",
-                kUnsupported, "'rope_type' is 'longrope'"},
+        Refusal{"rope_unknown", kLlama, R"({"rope_scaling": {"type": "xpos", "factor": 2}})", kUnsupported,
+                "'type' is 'xpos'; supported are default, linear, dynamic, yarn, llama3 and longrope"},
+        Refusal{
+            "rope_longrope_factors", kLlama,
+            R"({"rope_scaling": {"type": "longrope", "short_factor": [1, 1, 1], "long_factor": [1, 1, 1]}})",
+            kInvalid, "'short_factor' must have 4 numbers"},
+        Refusal{"rope_longrope_mscale", kLlama,
+                R"({"rope_scaling": {"type": "longrope", "short_mscale": 1.1}})", kUnsupported,
+                "'short_mscale' is not supported"},
         Refusal{"rope_no_type", kLlama, R"({"rope_scaling": {"factor": 2.0}})", kInvalid,
                 "'rope_type' is missing"},
         Refusal{"rope_no_factor", kLlama, R"({"rope_scaling": {"type": "linear"}})", kInvalid,
@@ -341,52 +346,6 @@ TEST(FindFamily, PrefersTheArchitectureAndListsWhatThereIs) {
   for (const Family* family : families()) {
     ASSERT_FALSE(family->architectures.empty());
     for (const auto name : family->architectures) EXPECT_THAT(error.message, HasSubstr(std::string(name)));
-  }
-}
-
-/// Every family declares each slot once, and the cut that its kind of slot must have.
-TEST(Families, DeclareCutsForEverySlot) {
-  const std::vector<std::string> configs = {
-      kFalcon,
-      with(kFalcon, R"({"alibi": true, "bias": true, "parallel_attn": false, "multi_query": false})"),
-      with(kFalcon, R"({"new_decoder_architecture": true, "num_kv_heads": 2, "bias": true})"),
-      with(kLlama, R"({"attention_bias": true, "mlp_bias": true})"), kNeox};
-  for (const auto& text : configs) {
-    const DecoderConfig config = read_config(text);
-    const Family& family = find_family("", config.family);
-    std::set<Slot> seen;
-    auto slots = family.model_slots(config);
-    for (auto& slot : family.layer_slots(config, 1)) slots.push_back(slot);
-    for (const auto& slot : slots) {
-      EXPECT_TRUE(seen.insert(slot.slot).second) << config.family << ": " << to_string(slot.slot) << " twice";
-      switch (slot.slot) {
-        case Slot::kTokenEmbedding:
-        case Slot::kHead:
-          EXPECT_EQ(slot.cut, Cut::kVocabulary);
-          break;
-        case Slot::kQkv:
-        case Slot::kQkvBias:
-          EXPECT_EQ(slot.cut, Cut::kHeadGroup);
-          ASSERT_EQ(slot.parts.size(), 3u);
-          EXPECT_EQ(slot.parts[0].name + slot.parts[1].name + slot.parts[2].name, "qkv");
-          break;
-        case Slot::kMlpUp:
-        case Slot::kMlpUpBias:
-          EXPECT_EQ(slot.cut, Cut::kColumn);
-          break;
-        case Slot::kAttentionOut:
-        case Slot::kMlpDown:
-          EXPECT_EQ(slot.cut, Cut::kRow);
-          break;
-        default:
-          EXPECT_EQ(slot.cut, Cut::kReplicated) << to_string(slot.slot);
-          break;
-      }
-    }
-    EXPECT_EQ(seen.contains(Slot::kHead), !config.tied_head);
-    EXPECT_EQ(seen.contains(Slot::kQkvBias), config.qkv_bias);
-    EXPECT_EQ(seen.contains(Slot::kMlpNormWeight), config.residual != ResidualOrder::kParallelOneNorm);
-    EXPECT_EQ(seen.contains(Slot::kFinalNormBias), config.norm_bias);
   }
 }
 

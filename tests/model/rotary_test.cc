@@ -81,5 +81,24 @@ TEST(Rotary, YarnKeepsFastDimensionsAndInterpolatesSlowOnes) {
   EXPECT_EQ(rotary_attention_factor(plain_config), 1.0f);
 }
 
+TEST(Rotary, LongRopeChoosesItsDivisorsByThePromptsLength) {
+  auto config = config_of(RotaryScaling::kLongRope, 4, 64);
+  config.short_factors = {1.0, 1.0, 2.0, 2.0};
+  config.long_factors = {1.0, 2.0, 4.0, 8.0};
+  const auto plain = rotary_frequencies(config_of(RotaryScaling::kNone, 1, 0), 1);
+  const auto inside = rotary_frequencies(config, 64);
+  const auto beyond = rotary_frequencies(config, 65);
+  for (std::size_t i = 0; i < 4; ++i) {
+    EXPECT_FLOAT_EQ(inside[i], static_cast<float>(plain[i] / config.short_factors[i]));
+    EXPECT_FLOAT_EQ(beyond[i], static_cast<float>(plain[i] / config.long_factors[i]));
+  }
+  EXPECT_FLOAT_EQ(rotary_attention_factor(config),
+                  static_cast<float>(std::sqrt(1.0 + std::log(4.0) / std::log(64.0))));
+  config.factor = 1.0;
+  EXPECT_EQ(rotary_attention_factor(config), 1.0f);
+  config.attention_factor = 1.5;
+  EXPECT_EQ(rotary_attention_factor(config), 1.5f);
+}
+
 }  // namespace
 }  // namespace peregrine::model

@@ -92,9 +92,31 @@ double round_to_bfloat16(double value) {
   return std::ldexp(std::nearbyint(std::ldexp(value, 7 - exponent)), exponent - 7);
 }
 
+namespace {
+
+/// The oracle knows the first three residual orders, rotary and ALiBi positions, and none of the choices
+/// below.
+void refuse_unknown(const model::DecoderConfig& config) {
+  const bool known_order = config.residual == model::ResidualOrder::kSequential ||
+                           config.residual == model::ResidualOrder::kParallelOneNorm ||
+                           config.residual == model::ResidualOrder::kParallelTwoNorms;
+  const bool has_other = config.positions == model::PositionKind::kLearned ||
+                         config.rotary.scaling == model::RotaryScaling::kLongRope ||
+                         config.norm_weight_offset != 0.0f || config.embedding_norm || !config.final_norm ||
+                         config.attention_scale_by_layer || config.attention_soft_cap > 0.0f ||
+                         config.window > 0 || config.qkv_clip > 0.0f || config.head_norms ||
+                         config.logit_soft_cap > 0.0f || config.embedding_size > 0;
+  if (!known_order || has_other) {
+    throw std::invalid_argument("the oracle does not know all choices of " + config.family);
+  }
+}
+
+}  // namespace
+
 Oracle::Oracle(const model::DecoderConfig& config, const model::Family& family, weights::TensorSource& source,
                core::DType matrices)
     : config_(config), layers_(static_cast<std::size_t>(config.layers)) {
+  refuse_unknown(config);
   for (const model::SlotSource& slot : family.model_slots(config)) {
     switch (slot.slot) {
       case Slot::kTokenEmbedding:

@@ -5,6 +5,7 @@
 #include <boost/json/value.hpp>
 #include <cmath>
 #include <string>
+#include <vector>
 
 #include "core/error.h"
 
@@ -48,7 +49,8 @@ RotaryScaling read_scaling_type(const JsonView& rope) {
   if (name == "dynamic") return RotaryScaling::kDynamic;
   if (name == "yarn") return RotaryScaling::kYarn;
   if (name == "llama3") return RotaryScaling::kLlama3;
-  fail(ErrorKind::kUnsupported, "{} is {}; supported are default, linear, dynamic, yarn and llama3",
+  if (name == "longrope" || name == "su") return RotaryScaling::kLongRope;
+  fail(ErrorKind::kUnsupported, "{} is {}; supported are default, linear, dynamic, yarn, llama3 and longrope",
        type->where(), core::quoted(name));
 }
 
@@ -84,8 +86,39 @@ void read_llama3(const JsonView& rope, RotaryConfig& rotary) {
   }
 }
 
-void read_scaling(const JsonView& rope, DecoderConfig& out) {
+std::vector<double> read_divisors(const JsonView& rope, std::string_view key, std::int32_t dim) {
+  const JsonView list = rope.at(key);
+  std::vector<double> out;
+  for (const JsonView& item : list.items()) out.push_back(number_in(item, 1e-3, kMaxFactor));
+  if (static_cast<std::int64_t>(out.size()) != dim / 2) {
+    fail(ErrorKind::kInvalidArgument, "{} must have {} numbers, half the rotated width of a head; found {}",
+         list.where(), dim / 2, out.size());
+  }
+  return out;
+}
+
+/// The length before the extension stands beside rope_scaling in Phi-3's files, within it in newer ones.
+void read_longrope(const JsonView& config, const JsonView& rope, DecoderConfig& out) {
+  for (const std::string_view key : {"short_mscale", "long_mscale", "mscale"}) {
+    if (const auto value = rope.find(key)) {
+      fail(ErrorKind::kUnsupported, "{} is not supported; longrope derives its attention factor",
+           value->where());
+    }
+  }
   RotaryConfig& rotary = out.rotary;
+  rotary.short_factors = read_divisors(rope, "short_factor", rotary.dim);
+  rotary.long_factors = read_divisors(rope, "long_factor", rotary.dim);
+  const char* key = "original_max_position_embeddings";
+  const std::int64_t outside = read_int(config, {key}, 2, kMaxPositions, out.max_positions);
+  rotary.original_max_positions = static_cast<std::int32_t>(read_int(rope, {key}, 2, kMaxPositions, outside));
+  const double ratio = static_cast<double>(out.max_positions) / rotary.original_max_positions;
+  rotary.factor = read_number(rope, "factor", 1.0, kMaxFactor, std::max(ratio, 1.0));
+  rotary.attention_factor = read_number(rope, "attention_factor", 1e-3, 1e3, 0.0);
+}
+
+void read_scaling(const JsonView& config, const JsonView& rope, DecoderConfig& out) {
+  RotaryConfig& rotary = out.rotary;
+  if (rotary.scaling == RotaryScaling::kLongRope) return read_longrope(config, rope, out);
   refuse_scaling_keys(rope);
   rotary.factor = read_number(rope, "factor", 1.0, kMaxFactor);
   rotary.original_max_positions = static_cast<std::int32_t>(out.max_positions);
@@ -95,6 +128,7 @@ void read_scaling(const JsonView& rope, DecoderConfig& out) {
   };
   switch (rotary.scaling) {
     case RotaryScaling::kNone:
+    case RotaryScaling::kLongRope:  // see above
       break;
     case RotaryScaling::kLinear:
       extend();
@@ -189,11 +223,14 @@ void read_sizes(const JsonView& config, std::int64_t absent_max_positions, Decod
          quantized->where());
   }
   out.vocab_size = read_int(config, {"vocab_size"}, 1, kMaxVocabulary);
-  out.hidden_size = read_int(config, {"hidden_size", "n_embed"}, 1, kMaxHidden);
-  out.layers = static_cast<std::int32_t>(read_int(config, {"num_hidden_layers", "n_layer"}, 1, kMaxLayers));
-  out.heads = static_cast<std::int32_t>(read_int(config, {"num_attention_heads", "n_head"}, 1, kMaxHeads));
+  out.hidden_size = read_int(config, {"hidden_size", "n_embed", "n_embd", "d_model"}, 1, kMaxHidden);
+  out.layers = static_cast<std::int32_t>(
+      read_int(config, {"num_hidden_layers", "n_layer", "n_layers"}, 1, kMaxLayers));
+  out.heads =
+      static_cast<std::int32_t>(read_int(config, {"num_attention_heads", "n_head", "n_heads"}, 1, kMaxHeads));
   out.kv_heads = out.heads;
-  out.max_positions = read_int(config, {"max_position_embeddings"}, 1, kMaxPositions, absent_max_positions);
+  out.max_positions = read_int(config, {"max_position_embeddings", "n_positions", "max_seq_len"}, 1,
+                               kMaxPositions, absent_max_positions);
   const std::int64_t head_dim = read_int(config, {"head_dim"}, 1, kMaxHeadDim, 0);
   if (head_dim == 0) {
     if (out.hidden_size % out.heads != 0) {
@@ -222,7 +259,22 @@ void read_rotary(const JsonView& config, std::string_view theta_key, DecoderConf
   if (!rope) return;
   out.rotary.theta = read_number(*rope, "rope_theta", 1.000001, kMaxTheta, out.rotary.theta);
   out.rotary.scaling = read_scaling_type(*rope);
-  if (out.rotary.scaling != RotaryScaling::kNone) read_scaling(*rope, out);
+  if (out.rotary.scaling != RotaryScaling::kNone) read_scaling(config, *rope, out);
+}
+
+void read_kv_heads(const JsonView& config, DecoderConfig& out) {
+  out.kv_heads =
+      static_cast<std::int32_t>(read_int(config, {"num_key_value_heads"}, 1, out.heads, out.heads));
+  if (out.heads % out.kv_heads != 0) {
+    fail(ErrorKind::kInvalidArgument, "{}: num_key_value_heads ({}) must divide num_attention_heads ({})",
+         config.where(), out.kv_heads, out.heads);
+  }
+}
+
+std::int32_t read_window(const JsonView& config, std::int32_t absent) {
+  constexpr std::string_view kKey = "sliding_window";
+  if (!config.value().as_object().contains(kKey)) return absent;
+  return static_cast<std::int32_t>(read_int(config, {kKey}, 1, kMaxPositions, 0));
 }
 
 void refuse_flag(const JsonView& config, std::string_view key) {

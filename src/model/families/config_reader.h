@@ -52,6 +52,12 @@ void read_sizes(const core::JsonView& config, std::int64_t absent_max_positions,
 /// by the factor where the scaling is meant to extend the stored length.
 void read_rotary(const core::JsonView& config, std::string_view theta_key, DecoderConfig& out);
 
+/// num_key_value_heads, which must divide the query heads; as many where it is missing or null.
+void read_kv_heads(const core::JsonView& config, DecoderConfig& out);
+
+/// sliding_window: positions that attention sees; 0 (all) where it is null, `absent` where it is missing.
+std::int32_t read_window(const core::JsonView& config, std::int32_t absent);
+
 /// Throws Error(kUnsupported) where `key` is there and true.
 void refuse_flag(const core::JsonView& config, std::string_view key);
 

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
-#include <bit>
 #include <charconv>
-#include <cmath>
 #include <string>
 #include <string_view>
 
 #include "core/error.h"
 #include "core/float16.h"
+#include "model/families/alibi.h"
 #include "model/families/config_reader.h"
 #include "model/families/families.h"
 #include "model/families/slot_builder.h"
@@ -79,19 +78,13 @@ float alibi_count(const JsonView& config) {
   return std::lexicographical_compare(numbers, numbers + 2, kTwiceSince, kTwiceSince + 2) ? 1.0f : 2.0f;
 }
 
-/// Press et al. 2021: a geometric sequence for a power of two of heads; the others take every second value of
-/// the next finer sequence. Falcon rounds the slopes, and then slope * position, to bfloat16, and adds the
-/// bias before the scores are scaled.
+/// Falcon rounds the slopes, and then slope * position, to bfloat16, and adds the bias before the scores are
+/// scaled.
 AlibiConfig make_alibi(std::int32_t heads, float scale) {
   AlibiConfig alibi;
-  const auto power = static_cast<std::int32_t>(std::bit_floor(static_cast<std::uint32_t>(heads)));
-  const auto add = [&alibi](std::int32_t of_heads, std::int32_t exponent) {
-    const auto base = static_cast<float>(std::exp2(-8.0 / of_heads));
-    const auto slope = static_cast<float>(std::pow(static_cast<double>(base), exponent));
+  for (const float slope : alibi_slopes(heads)) {
     alibi.slopes.push_back(core::to_float(core::to_bfloat16(slope)));
-  };
-  for (std::int32_t i = 1; i <= power; ++i) add(power, i);
-  for (std::int32_t i = 0; i < heads - power; ++i) add(2 * power, 2 * i + 1);
+  }
   alibi.scale = scale;
   alibi.in_bfloat16 = true;
   return alibi;

@@ -18,12 +18,22 @@ void SlotBuilder::norm(Slot weight, Slot bias, bool with_bias, const std::string
   if (with_bias) whole(bias, Cut::kReplicated, tensor + ".bias", {width});
 }
 
+void SlotBuilder::by_head(Slot slot, const std::vector<std::string>& tensors, std::int64_t width) {
+  SlotSource source{slot, Cut::kHeadGroup, {}};
+  for (const auto& tensor : tensors) {
+    source.parts.push_back({"", prefix_ + tensor, {width}, all_rows(width)});
+  }
+  slots_.push_back(std::move(source));
+}
+
 void SlotBuilder::fused(Slot weight, Slot bias, bool with_bias, Cut cut, const std::vector<Rows>& parts,
                         std::int64_t cols) {
-  SlotSource weights{weight, cut, {}};
+  SlotSource weights{weight, cut, {}, transposed_};
   SlotSource biases{bias, cut, {}};
   for (const auto& part : parts) {
-    weights.parts.push_back({part.part, prefix_ + part.tensor + ".weight", {part.stored, cols}, part.runs});
+    std::vector<std::int64_t> shape = {part.stored, cols};
+    if (transposed_) std::swap(shape[0], shape[1]);
+    weights.parts.push_back({part.part, prefix_ + part.tensor + ".weight", std::move(shape), part.runs});
     biases.parts.push_back({part.part, prefix_ + part.tensor + ".bias", {part.stored}, part.runs});
   }
   slots_.push_back(std::move(weights));
@@ -32,7 +42,10 @@ void SlotBuilder::fused(Slot weight, Slot bias, bool with_bias, Cut cut, const s
 
 void SlotBuilder::linear(Slot weight, Slot bias, bool with_bias, Cut cut, const std::string& tensor,
                          std::int64_t rows, std::int64_t cols) {
-  whole(weight, cut, tensor + ".weight", {rows, cols});
+  std::vector<std::int64_t> shape = {rows, cols};
+  if (transposed_) std::swap(shape[0], shape[1]);
+  slots_.push_back(
+      {weight, cut, {Part{"", prefix_ + tensor + ".weight", std::move(shape), all_rows(rows)}}, transposed_});
   if (with_bias) whole(bias, cut == Cut::kRow ? Cut::kReplicated : cut, tensor + ".bias", {rows});
 }
 

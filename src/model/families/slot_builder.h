@@ -10,17 +10,27 @@
 
 namespace peregrine::model {
 
+/// How the weights of linear layers are stored.
+enum class Stored : std::uint8_t {
+  kOutIn,  ///< [out, in], as almost everywhere.
+  kInOut,  ///< [in, out]: GPT-2's Conv1D.
+};
+
 /// Collects the slots of a model or layer, in the order in which they are added; `prefix` is put before every
-/// tensor name.
+/// tensor name. `stored` holds for fused() and linear().
 class SlotBuilder {
  public:
-  explicit SlotBuilder(std::string prefix) : prefix_(std::move(prefix)) {}
+  explicit SlotBuilder(std::string prefix, Stored stored = Stored::kOutIn)
+      : prefix_(std::move(prefix)), transposed_(stored == Stored::kInOut) {}
 
   /// A slot that is one whole tensor, a matrix or a vector.
   void whole(Slot slot, Cut cut, const std::string& tensor, std::vector<std::int64_t> shape);
 
   /// `weight` and, where there is a bias, `bias` of one norm: `tensor`.weight [width], `tensor`.bias.
   void norm(Slot weight, Slot bias, bool with_bias, const std::string& tensor, std::int64_t width);
+
+  /// A vector that is cut by heads and stored as tensors of `width` elements, one for each head.
+  void by_head(Slot slot, const std::vector<std::string>& tensors, std::int64_t width);
 
   /// A row range of a fused slot's source.
   struct Rows {
@@ -44,6 +54,7 @@ class SlotBuilder {
 
  private:
   std::string prefix_;
+  bool transposed_;
   std::vector<SlotSource> slots_;
 };
 
