@@ -18,6 +18,7 @@ constexpr auto kFamilies = std::to_array<const Family*>({
     &kGemma2Family,
     &kGpt2Family,
     &kGptBigCodeFamily,
+    &kGptJFamily,
     &kGptNeoxFamily,
     &kLlamaFamily,
     &kMistralFamily,

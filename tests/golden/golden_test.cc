@@ -144,7 +144,7 @@ TEST_P(Golden, GenerateCases) {
 
 /// What the fixtures of each family begin with; "phi" is Phi-3 as well, "gemma" Gemma 2.
 const std::vector<std::string> kFixtures = {
-    "bloom",   "falcon", "gemma", "gpt2", "gpt_bigcode", "gpt_neox", "llama",
+    "bloom",   "falcon", "gemma", "gpt2", "gpt_bigcode", "gpt_neox", "gptj",       "llama",
     "mistral", "mpt",    "opt",   "phi",  "qwen2",       "stablelm", "starcoder2",
 };
 

@@ -101,6 +101,16 @@ TEST(Family, GptBigCode) {
   EXPECT_EQ(read_config(small("gpt_bigcode", R"("multi_query": false)")).kv_heads, 6);
 }
 
+TEST(Family, GptJ) {
+  const auto config = read_config(small("gptj", R"("rotary_dim": 4)"));
+  EXPECT_EQ(config.rotary.style, ops::RotaryStyle::kPairs);
+  EXPECT_EQ(config.rotary.dim, 4);
+  EXPECT_EQ(config.residual, ResidualOrder::kParallelOneNorm);
+  EXPECT_TRUE(config.head_bias && !config.qkv_bias && config.mlp_up_bias);
+  const auto error = caught([] { read_config(small("gptj", "")); });  // 64 of 8
+  EXPECT_THAT(error.message, HasSubstr("found 64 of 8"));
+}
+
 TEST(Family, Mistral) {
   EXPECT_EQ(read_config(small("mistral", R"("sliding_window": null)")).window, 0);
   EXPECT_EQ(read_config(small("mistral", R"("sliding_window": 8)")).window, 8);
@@ -235,6 +245,7 @@ const std::vector<std::string>& every_family() {
       small("gpt_bigcode", ""),
       small("gpt_bigcode", R"("multi_query": false)"),
       small("gpt_neox", ""),
+      small("gptj", R"("rotary_dim": 4)"),
       small("llama", R"("attention_bias": true, "mlp_bias": true)"),
       small("mistral", R"("tie_word_embeddings": true)"),
       small("mpt", ""),

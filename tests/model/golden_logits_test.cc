@@ -107,7 +107,7 @@ INSTANTIATE_TEST_SUITE_P(
                           "llama_rope_llama3", "llama_rope_yarn", "llama_tied", "gpt_neox", "gpt_neox_bf16",
                           "gpt_neox_fp16", "gpt_neox_hub_layout", "gpt_neox_sequential", "gpt_neox_sharded",
                           "bloom", "bloom_hub_layout", "bloom_post_ln_residual", "gemma", "gemma2", "gpt2",
-                          "gpt2_hub_layout", "gpt2_scaled", "gpt_bigcode", "gpt_bigcode_mha",
+                          "gpt2_hub_layout", "gpt2_scaled", "gpt_bigcode", "gpt_bigcode_mha", "gptj",
                           "mistral_full", "mistral_sliding", "mpt", "mpt_clip", "opt_125m",
                           "opt_125m_hub_layout", "opt_350m", "phi", "phi_gqa", "phi3", "phi3_longrope",
                           "qwen2", "qwen2_tied", "stablelm", "stablelm_parallel_qkln", "starcoder2"),

@@ -17,6 +17,8 @@ extern const Family kGemma2Family;
 extern const Family kGpt2Family;
 /// Allal et al. 2023, Li et al. 2023: SantaCoder, StarCoder.
 extern const Family kGptBigCodeFamily;
+/// Wang and Komatsuzaki 2021: GPT-J-6B.
+extern const Family kGptJFamily;
 /// Black et al. 2022: GPT-NeoX-20B, Pythia, Dolly.
 extern const Family kGptNeoxFamily;
 /// Touvron et al. 2023: Llama 1 to 3.2.
