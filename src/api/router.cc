@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <array>
 
+#include "core/ascii.h"
+
 namespace peregrine::api {
 namespace {
 
@@ -48,22 +50,15 @@ Route models_route(std::string_view rest) {
   return {Endpoint::kManagement, "/models/{model}", std::string(rest), {}};
 }
 
-int hex_digit(char digit) {
-  if (digit >= '0' && digit <= '9') return digit - '0';
-  if (digit >= 'a' && digit <= 'f') return digit - 'a' + 10;
-  if (digit >= 'A' && digit <= 'F') return digit - 'A' + 10;
-  return -1;
-}
-
 std::string decoded(std::string_view text) {
   std::string out;
   out.reserve(text.size());
   for (std::size_t i = 0; i < text.size(); ++i) {
     if (text[i] == '+') {
       out += ' ';
-    } else if (text[i] == '%' && i + 2 < text.size() && hex_digit(text[i + 1]) >= 0 &&
-               hex_digit(text[i + 2]) >= 0) {
-      out += static_cast<char>(hex_digit(text[i + 1]) * 16 + hex_digit(text[i + 2]));
+    } else if (text[i] == '%' && i + 2 < text.size() && core::hex_digit(text[i + 1]) >= 0 &&
+               core::hex_digit(text[i + 2]) >= 0) {
+      out += static_cast<char>(core::hex_digit(text[i + 1]) * 16 + core::hex_digit(text[i + 2]));
       i += 2;
     } else {
       out += text[i];
@@ -88,14 +83,6 @@ void for_each_pair(std::string_view text, char separator, const Add& add) {
     if (equals > 0) add(pair.substr(0, equals), pair.substr(std::min(equals + 1, pair.size())));
     text.remove_prefix(std::min(end + 1, text.size()));
   }
-}
-
-std::string lower(std::string_view text) {
-  std::string out(text);
-  for (char& c : out) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + 32);
-  }
-  return out;
 }
 
 const NamedValue* find_in(const std::vector<NamedValue>& values, std::string_view name) {
@@ -152,7 +139,7 @@ RequestProperties::RequestProperties(const HttpRequest& request)
     : request_(request), query_(parse_query(request.query)) {
   const auto attributes = request.header("x-amzn-sagemaker-custom-attributes");
   for_each_pair(attributes.value_or(""), ';', [&](std::string_view name, std::string_view value) {
-    attributes_.push_back({lower(trimmed(name)), std::string(trimmed(value))});
+    attributes_.push_back({core::lower_ascii(trimmed(name)), std::string(trimmed(value))});
   });
 }
 

@@ -77,8 +77,7 @@ serving::ModelSource read_source(const fs::path& directory, std::string name, co
   check_name(name);
   if (!fs::is_directory(directory)) fail(ErrorKind::kNotFound, "{} is not a directory", directory.string());
   auto options = configuration::read_model_options(directory, flags.all_options());
-  fs::path files = configuration::model_files(directory, options);
-  return {std::move(name), std::move(files), std::move(options)};
+  return {std::move(name), directory, std::move(options)};
 }
 
 /// The model directories of a store, sorted by name; where it holds none but is a model itself, it alone.

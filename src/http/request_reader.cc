@@ -9,6 +9,7 @@
 #include <optional>
 #include <utility>
 
+#include "core/ascii.h"
 #include "core/error.h"
 #include "http/target.h"
 
@@ -22,14 +23,6 @@ using ParserError = beast::http::error;
 constexpr std::size_t kMaxHeaders = 256;
 /// The longest line (size and extensions of a chunk, or all trailers) in the framing of a chunked body.
 constexpr std::size_t kMaxChunkFraming = 16u << 10;
-
-std::string lower(std::string_view text) {
-  std::string result(text);
-  for (char& c : result) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  }
-  return result;
-}
 
 std::string_view view(beast::string_view text) { return {text.data(), text.size()}; }
 
@@ -122,7 +115,7 @@ class RequestReader::Parser : public beast::http::basic_parser<true> {
     if (field == beast::http::field::expect && beast::iequals(value, "100-continue")) {
       expects_continue = http11;
     }
-    request.headers.emplace_back(lower(view(name)), view(value));
+    request.headers.emplace_back(core::lower_ascii(view(name)), view(value));
   }
 
   void on_header_impl(error_code&) override { has_head = true; }

@@ -5,17 +5,11 @@
 
 #include <boost/beast/core/string.hpp>
 
+#include "core/ascii.h"
 #include "core/error.h"
 
 namespace peregrine::http {
 namespace {
-
-int hex_digit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return -1;
-}
 
 bool decode_percent(std::string_view text, std::string& decoded) {
   decoded.clear();
@@ -25,8 +19,8 @@ bool decode_percent(std::string_view text, std::string& decoded) {
       continue;
     }
     if (text.size() - i < 3) return false;
-    const int high = hex_digit(text[i + 1]);
-    const int low = hex_digit(text[i + 2]);
+    const int high = core::hex_digit(text[i + 1]);
+    const int low = core::hex_digit(text[i + 2]);
     // A NUL would end the path early for whatever hands it to the system.
     if (high < 0 || low < 0 || high + low == 0) return false;
     decoded.push_back(static_cast<char>(high * 16 + low));

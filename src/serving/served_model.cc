@@ -16,15 +16,10 @@ using core::Error;
 using core::ErrorKind;
 using core::fail;
 
-std::filesystem::path files_of(const ModelSource& source) {
-  const std::string& elsewhere = source.options.model_id;
-  return std::filesystem::absolute(elsewhere.empty() ? source.directory : std::filesystem::path(elsewhere));
-}
-
 Supervisor::Options supervisor_options(const ModelSource& source, const HostCommand& host) {
   return {.command = host.command,
           .model = source.name,
-          .directory = files_of(source),
+          .directory = configuration::model_files(source.directory, source.options),
           .settings = source.options.settings,
           .loading_timeout = source.options.model_loading_timeout};
 }
@@ -94,7 +89,8 @@ ServedModel::ServedModel(const Surroundings& surroundings, ModelSource source, c
     : surroundings_(surroundings),
       name_(source.name),
       options_(source.options),
-      directory_(model_info::ModelDirectory::open(files_of(source))),
+      directory_(
+          model_info::ModelDirectory::open(configuration::model_files(source.directory, source.options))),
       metrics_(metrics),
       pump_timer_(surroundings.loop),
       supervisor_(surroundings.loop, supervisor_options(source, host), *this),
