@@ -3,6 +3,7 @@
 
 #include "model/families/config_reader.h"
 #include "model/families/families.h"
+#include "model/families/gpt2_layout.h"
 #include "model/families/slot_builder.h"
 
 namespace peregrine::model {
@@ -29,19 +30,6 @@ DecoderConfig read_config(const JsonView& config) {
   return out;
 }
 
-std::vector<SlotSource> model_slots(const DecoderConfig& config) {
-  SlotBuilder slots("");
-  slots.whole(Slot::kTokenEmbedding, Cut::kVocabulary, "transformer.wte.weight",
-              {config.vocab_size, config.hidden_size});
-  slots.whole(Slot::kPositionEmbedding, Cut::kReplicated, "transformer.wpe.weight",
-              {config.learned.rows, config.hidden_size});
-  slots.norm(Slot::kFinalNormWeight, Slot::kFinalNormBias, true, "transformer.ln_f", config.hidden_size);
-  if (!config.tied_head) {
-    slots.whole(Slot::kHead, Cut::kVocabulary, "lm_head.weight", {config.vocab_size, config.hidden_size});
-  }
-  return slots.take();
-}
-
 std::vector<SlotSource> layer_slots(const DecoderConfig& config, std::int32_t layer) {
   SlotBuilder slots("transformer.h." + std::to_string(layer) + ".", Stored::kInOut);
   const std::int64_t width = config.hidden_size;
@@ -62,12 +50,25 @@ std::vector<SlotSource> layer_slots(const DecoderConfig& config, std::int32_t la
 
 }  // namespace
 
+std::vector<SlotSource> gpt2_model_slots(const DecoderConfig& config) {
+  SlotBuilder slots("");
+  slots.whole(Slot::kTokenEmbedding, Cut::kVocabulary, "transformer.wte.weight",
+              {config.vocab_size, config.hidden_size});
+  slots.whole(Slot::kPositionEmbedding, Cut::kReplicated, "transformer.wpe.weight",
+              {config.learned.rows, config.hidden_size});
+  slots.norm(Slot::kFinalNormWeight, Slot::kFinalNormBias, true, "transformer.ln_f", config.hidden_size);
+  if (!config.tied_head) {
+    slots.whole(Slot::kHead, Cut::kVocabulary, "lm_head.weight", {config.vocab_size, config.hidden_size});
+  }
+  return slots.take();
+}
+
 const Family kGpt2Family = {
     .name = "gpt2",
     .architectures = {"GPT2LMHeadModel"},
     .model_types = {"gpt2"},
     .read_config = read_config,
-    .model_slots = model_slots,
+    .model_slots = gpt2_model_slots,
     .layer_slots = layer_slots,
     .optional_prefix = "transformer.",
 };

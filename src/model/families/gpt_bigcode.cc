@@ -3,6 +3,7 @@
 
 #include "model/families/config_reader.h"
 #include "model/families/families.h"
+#include "model/families/gpt2_layout.h"
 #include "model/families/slot_builder.h"
 
 namespace peregrine::model {
@@ -27,19 +28,6 @@ DecoderConfig read_config(const JsonView& config) {
   out.qkv_bias = out.attention_out_bias = out.mlp_up_bias = out.mlp_down_bias = true;
   out.tied_head = read_bool(config, "tie_word_embeddings", true);
   return out;
-}
-
-std::vector<SlotSource> model_slots(const DecoderConfig& config) {
-  SlotBuilder slots("");
-  slots.whole(Slot::kTokenEmbedding, Cut::kVocabulary, "transformer.wte.weight",
-              {config.vocab_size, config.hidden_size});
-  slots.whole(Slot::kPositionEmbedding, Cut::kReplicated, "transformer.wpe.weight",
-              {config.learned.rows, config.hidden_size});
-  slots.norm(Slot::kFinalNormWeight, Slot::kFinalNormBias, true, "transformer.ln_f", config.hidden_size);
-  if (!config.tied_head) {
-    slots.whole(Slot::kHead, Cut::kVocabulary, "lm_head.weight", {config.vocab_size, config.hidden_size});
-  }
-  return slots.take();
 }
 
 /// The stored rows are all queries, the key and the value; or, where every head has its own, head by head its
@@ -78,7 +66,7 @@ const Family kGptBigCodeFamily = {
     .architectures = {"GPTBigCodeForCausalLM"},
     .model_types = {"gpt_bigcode"},
     .read_config = read_config,
-    .model_slots = model_slots,
+    .model_slots = gpt2_model_slots,
     .layer_slots = layer_slots,
     .optional_prefix = "transformer.",
 };
