@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <span>
 
 #include "core/dtype.h"
 #include "ops/tensor.h"
@@ -67,6 +69,7 @@ enum class Activation : std::uint8_t {
   kGeluTanh,  ///< The tanh approximation (GPT-2's "gelu_new", "gelu_pytorch_tanh").
   kSilu,      ///< x * sigmoid(x).
   kRelu,
+  kTanh,
 };
 
 /// out = soft_cap(activation(in * weight^T + bias)) + residual, accumulated in float32, each output element
@@ -111,8 +114,8 @@ enum class RotaryStyle : std::uint8_t {
 struct RotateAndStoreArgs {
   Batch batch;
   Matrix qkv;  ///< [rows, (heads + 2 kv_heads) * head_dim]: all query heads, all key heads, all value heads.
-  std::int32_t heads = 0;
-  Matrix cosines;  ///< Optional: none means no rotation.
+  std::int32_t heads = 0;  ///< Of queries; 0: there are only keys and values.
+  Matrix cosines;          ///< Optional: none means no rotation.
   Matrix sines;
   RotaryStyle style = RotaryStyle::kHalves;
   KvCache* cache = nullptr;  ///< kv_heads, head_dim and the stored type are the cache's.
@@ -124,12 +127,13 @@ struct RotateAndStoreArgs {
   float head_norm_epsilon = 1e-5f;
 };
 
-/// Causal attention of every row over its sequence's cached positions 0..position (its own included), query
-/// head h reading key-value head h / (heads / kv_heads). Keys are walked in segments of a fixed number of
-/// positions anchored at 0, each from a fresh softmax state, merged in order; keys and values are read as the
-/// cache stores them. score = soft_cap(scale * (q . k)) + bias of the key's position. With bfloat16 queries
-/// each probability is rounded to bfloat16 before it weighs a value, and the sum they are divided by is that
-/// of the rounded ones.
+/// Attention of every row over its sequence's cached positions 0..position (its own included), or, with
+/// `lengths`, over the first lengths[sequence] of them whatever its own position (encoders and
+/// cross-attention); query head h reading key-value head h / (heads / kv_heads). Keys are walked in segments
+/// of a fixed number of positions anchored at 0, each from a fresh softmax state, merged in order; keys and
+/// values are read as the cache stores them. score = soft_cap(scale * (q . k)) + bias of the key's position
+/// or distance. With bfloat16 queries each probability is rounded to bfloat16 before it weighs a value, and
+/// the sum they are divided by is that of the rounded ones.
 struct AttentionArgs {
   Batch batch;
   Matrix queries;  ///< [rows, heads * head_dim] float32 or bfloat16.
@@ -146,7 +150,50 @@ struct AttentionArgs {
   float alibi_scale = 1.0f;
   /// Slope, position and their product are each rounded to bfloat16 (Falcon).
   bool alibi_in_bfloat16 = false;
+  /// Optional [sequences], each from 1: positions that every row of a sequence sees. Without window.
+  Ints lengths = {};
+  /// Optional [heads * (2 * distance_limit + 1)] (Raffel et al. 2020): the bias of head h for key position k
+  /// and query position q is element h * (2 * distance_limit + 1) + distance_limit + clamp(k - q,
+  /// -distance_limit, distance_limit). Without alibi_slopes.
+  Floats distance_bias = {};
+  std::int32_t distance_limit = 0;
   Matrix out;  ///< [rows, heads * head_dim], same type as queries; must not overlap it.
+};
+
+/// Chooses each row's experts: the `per_row` highest of the first `experts` scores, best first, ties to the
+/// lower index and what is no number counting as the lowest, weighed by the softmax over those scores
+/// (float32), divided by the chosen ones' sum where `normalized`. With `shared`, scores has one more column,
+/// the gate of an expert that every row takes: it is the last one chosen, with index `experts` and weight
+/// sigmoid(score).
+struct RouteArgs {
+  Matrix scores;  ///< [rows, experts (+ 1)] float32.
+  std::int32_t experts = 0;
+  std::int32_t per_row = 0;
+  bool normalized = true;
+  bool shared = false;
+  Ints chosen;     ///< [rows * (per_row (+ 1))]
+  Floats weights;  ///< As chosen.
+};
+
+/// out[i] = residual[i] + the sum over rank r, in order, of weights[i][r] * down_e(activation(gate_e(in[i]))
+/// * up_e(in[i])), e = chosen[i][r]; products as linear() has them, each row's sum the same whatever other
+/// rows there are. An expert nobody chose costs nothing.
+struct ExpertsArgs {
+  Matrix in;                                      ///< [rows, hidden] float32 or bfloat16.
+  std::span<const std::unique_ptr<Weight>> up;    ///< By expert: [2 * its width, hidden], gate before up.
+  std::span<const std::unique_ptr<Weight>> down;  ///< By expert: [hidden, its width].
+  Activation activation = Activation::kSilu;
+  std::int32_t per_row = 0;  ///< Experts of each row, the shared one included.
+  Ints chosen;               ///< [rows * per_row]
+  Floats weights;            ///< [rows * per_row]
+  // Scratch for all pairs of a row and an expert, in any order.
+  Ints order;       ///< [rows * per_row + experts + 1]
+  Matrix gathered;  ///< [rows * per_row, hidden], same type as in.
+  Matrix raised;    ///< [rows * per_row, 2 * the widest expert's width], likewise.
+  Matrix gated;     ///< [rows * per_row, the widest expert's width], likewise.
+  Matrix lowered;   ///< [rows * per_row, hidden] float32.
+  Matrix residual;  ///< [rows, hidden] float32; may be the same memory as out.
+  Matrix out;       ///< [rows, hidden] float32.
 };
 
 /// Copies whole blocks within a cache, all layers: block pairs[2 i] to block pairs[2 i + 1].

@@ -37,6 +37,8 @@ class Stream {
   virtual void rotary_angles(const RotaryAnglesArgs& args) = 0;
   virtual void rotate_and_store(const RotateAndStoreArgs& args) = 0;
   virtual void attention(const AttentionArgs& args) = 0;
+  virtual void route(const RouteArgs& args) = 0;
+  virtual void experts(const ExpertsArgs& args) = 0;
   virtual void copy_blocks(const CopyBlocksArgs& args) = 0;
 
   /// Marks the present end of the queue.

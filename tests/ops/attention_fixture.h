@@ -94,6 +94,9 @@ struct ScoreOptions {
   bool alibi_in_bfloat16 = false;
   double soft_cap = 0;      ///< 0: none.
   std::int32_t window = 0;  ///< 0: all.
+  std::vector<float> distance_bias = {};
+  std::int32_t distance_limit = 0;
+  std::int32_t position = 0;  ///< Of the query: for distance_bias.
 };
 
 /// Attention of one query head over those of the positions 0..last that it sees, in double, with the bound of

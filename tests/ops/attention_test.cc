@@ -38,6 +38,11 @@ std::vector<Expected> scores_oracle(const float* query, std::int32_t head, std::
                  : double{slope} * place;
       bias *= options.alibi_scale;
     }
+    if (!options.distance_bias.empty()) {
+      const std::int32_t limit = options.distance_limit;
+      const std::int32_t distance = std::clamp(position - options.position, -limit, limit);
+      bias = options.distance_bias[head * (2 * limit + 1) + limit + distance];
+    }
     Expected score{dot * options.scale, options.scale * (sum_error(head_dim) + 2 * kUnit32) * magnitude};
     if (options.soft_cap > 0) {
       // Its slope is at most 1. The division's rounding, and 12 u for the function and the product.

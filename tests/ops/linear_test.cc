@@ -15,7 +15,7 @@ namespace {
 constexpr DType kWeightTypes[] = {DType::kF32, DType::kF16, DType::kBF16};
 constexpr DType kComputeTypes[] = {DType::kF32, DType::kBF16};
 constexpr Activation kActivations[] = {Activation::kNone, Activation::kGelu, Activation::kGeluTanh,
-                                       Activation::kSilu, Activation::kRelu};
+                                       Activation::kSilu, Activation::kRelu, Activation::kTanh};
 
 double activate(Activation activation, double x) {
   switch (activation) {
@@ -27,6 +27,8 @@ double activate(Activation activation, double x) {
       return x / (1 + std::exp(-x));
     case Activation::kRelu:
       return std::max(x, 0.0);
+    case Activation::kTanh:
+      return std::tanh(x);
     default:
       return x;
   }

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <functional>
@@ -12,27 +11,7 @@
 namespace peregrine::ops::testing {
 namespace {
 
-using ::testing::HasSubstr;
-
-class ReferenceTest : public DeviceTest {
- protected:
-  /// Expects that what was enqueued fails, as a defect whose message contains `text`, and that the stream is
-  /// dead.
-  void expect_failure(const std::string& text) {
-    const EventId event = stream_->record();
-    for (int i = 0; i < 2; ++i) {
-      try {
-        stream_->wait(event);
-        ADD_FAILURE() << "no error: " << text;
-      } catch (const core::Error& error) {
-        EXPECT_EQ(error.kind(), core::ErrorKind::kInternal);
-        EXPECT_THAT(error.what(), HasSubstr(text));
-      }
-    }
-    EXPECT_TRUE(stream_->done(event)) << "a failed operation is done with";
-    stream_ = device_->create_stream();
-  }
-};
+class ReferenceTest : public DeviceTest {};
 INSTANTIATE_TEST_SUITE_P(Device, ReferenceTest, ::testing::Values(DeviceCase{"reference", "", 1}), case_name);
 
 TEST_P(ReferenceTest, UploadsReadTheirSourceWhenTheyRun) {

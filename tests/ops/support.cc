@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ops/support.h"
 
+#include <gmock/gmock.h>
+
 #include <algorithm>
 #include <cstring>
 #include <ostream>
 
+#include "core/error.h"
 #include "core/float16.h"
 
 namespace peregrine::ops::testing {
@@ -142,6 +145,21 @@ std::unique_ptr<Weight> DeviceTest::pack(const HostData& data, DType dtype, Weig
   const std::vector<std::byte> bytes = encode(data.values, data.dtype);
   const HostMatrix part{bytes.data(), data.dtype, data.rows, data.cols, data.cols, 1};
   return device_->pack(std::span(&part, 1), dtype, use);
+}
+
+void DeviceTest::expect_failure(const std::string& text) {
+  const EventId event = stream_->record();
+  for (int i = 0; i < 2; ++i) {
+    try {
+      stream_->wait(event);
+      ADD_FAILURE() << "no error: " << text;
+    } catch (const core::Error& error) {
+      EXPECT_EQ(error.kind(), core::ErrorKind::kInternal);
+      EXPECT_THAT(error.what(), ::testing::HasSubstr(text));
+    }
+  }
+  EXPECT_TRUE(stream_->done(event)) << "a failed operation is done with";
+  stream_ = device_->create_stream();
 }
 
 HostBatch::HostBatch(const std::vector<SequenceRows>& sequences) {

@@ -112,6 +112,10 @@ class DeviceTest : public ::testing::TestWithParam<DeviceCase> {
 
   std::unique_ptr<Weight> pack(const HostData& data, DType dtype, WeightUse use = WeightUse::kLinear);
 
+  /// Expects that what was enqueued fails, as a defect whose message contains `text`, and that the stream is
+  /// dead; makes another.
+  void expect_failure(const std::string& text);
+
   std::unique_ptr<Device> device_;
   std::vector<Buffer> arrays_;  // of make_array; live as long as the test
   std::unique_ptr<Stream> stream_;

@@ -39,6 +39,8 @@ double exact(Activation activation, double x) {
       return x / (1 + std::exp(-x));
     case Activation::kRelu:
       return x > 0 ? x : 0;
+    case Activation::kTanh:
+      return std::tanh(x);
     case Activation::kNone:
       return x;
   }
@@ -51,8 +53,8 @@ TEST_P(ActivationOnIsa, FollowTheirFormulas) {
   for (int i = -24000; i <= 24000; ++i) x.push_back(static_cast<float>(i) / 2000.0f);
   for (const float value : {0.0f, 1e-30f, -1e-30f, 1e-6f, 50.0f, -50.0f, 200.0f, -200.0f, 3e38f})
     x.push_back(value);
-  for (const Activation activation :
-       {Activation::kNone, Activation::kGelu, Activation::kGeluTanh, Activation::kSilu, Activation::kRelu}) {
+  for (const Activation activation : {Activation::kNone, Activation::kGelu, Activation::kGeluTanh,
+                                      Activation::kSilu, Activation::kRelu, Activation::kTanh}) {
     const std::vector<float> y = apply(harness, activation, x);
     for (std::size_t i = 0; i < x.size(); ++i) {
       const double expected = exact(activation, x[i]);
@@ -72,7 +74,7 @@ TEST_P(ActivationOnIsa, FollowTheirFormulas) {
 TEST_P(ActivationOnIsa, KeepNotANumber) {
   Harness harness(GetParam());
   for (const Activation activation :
-       {Activation::kGelu, Activation::kGeluTanh, Activation::kSilu, Activation::kRelu}) {
+       {Activation::kGelu, Activation::kGeluTanh, Activation::kSilu, Activation::kRelu, Activation::kTanh}) {
     EXPECT_TRUE(std::isnan(apply(harness, activation, {NAN, 1.0f})[0]));
   }
 }

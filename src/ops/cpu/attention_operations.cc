@@ -15,8 +15,9 @@ using core::DType;
 
 const std::int32_t* ints(const Ints& array) { return reinterpret_cast<const std::int32_t*>(array.data); }
 
-/// Checks a step against a cache, all that the kernels will index with included.
-void check_batch(const Batch& batch, const CpuKvCache& cache) {
+/// Checks a step against a cache, all that the kernels will index with included. `lengths`: how many
+/// positions of each sequence are used; none: those up to its last row's.
+void check_batch(const Batch& batch, const CpuKvCache& cache, const Ints& lengths = {}) {
   require(batch.rows >= 0 && batch.sequences >= 0 && batch.positions.size >= batch.rows &&
               batch.row_sequence.size >= batch.rows && batch.sequence_starts.size > batch.sequences &&
               batch.block_tables.size >= std::int64_t{batch.sequences} * batch.table_stride,
@@ -28,12 +29,13 @@ void check_batch(const Batch& batch, const CpuKvCache& cache) {
     if (starts[s] == starts[s + 1]) continue;
     const std::int32_t first = ints(batch.positions)[starts[s]],
                        last = ints(batch.positions)[starts[s + 1] - 1];
-    require(first >= 0 && last - first == starts[s + 1] - starts[s] - 1 &&
-                last / kBlockTokens < batch.table_stride,
-            "sequence {} has positions {} to {} in {} rows and {} blocks", s, first, last,
-            starts[s + 1] - starts[s], batch.table_stride);
+    require(first >= 0 && last - first == starts[s + 1] - starts[s] - 1,
+            "sequence {} has positions {} to {} in {} rows", s, first, last, starts[s + 1] - starts[s]);
+    const std::int32_t used = lengths ? ints(lengths)[s] : last + 1;
+    require(used >= 1 && (used - 1) / kBlockTokens < batch.table_stride,
+            "sequence {} uses {} positions in {} blocks", s, used, batch.table_stride);
     const std::int32_t* table = ints(batch.block_tables) + std::int64_t{s} * batch.table_stride;
-    for (std::int32_t i = 0; i <= last / kBlockTokens; ++i) {
+    for (std::int32_t i = 0; i <= (used - 1) / kBlockTokens; ++i) {
       require(table[i] >= 0 && table[i] < cache.spec().blocks, "block {} of a cache of {}", table[i],
               cache.spec().blocks);
     }
@@ -174,7 +176,8 @@ void run(Compute& compute, const RotateAndStoreArgs& args) {
   require(cache != nullptr && args.layer >= 0 && args.layer < cache->spec().layers,
           "rotate and store: no layer {}", args.layer);
   const KvCacheSpec& spec = cache->spec();
-  require(args.qkv.cols == std::int64_t{spec.head_dim} * (args.heads + 2 * spec.kv_heads) &&
+  require(args.heads >= 0 &&
+              args.qkv.cols == std::int64_t{spec.head_dim} * (args.heads + 2 * spec.kv_heads) &&
               args.qkv.rows >= args.batch.rows && args.qkv.dtype != DType::kF16,
           "rotate and store: {} columns for {} and {} heads of {}", args.qkv.cols, args.heads, spec.kv_heads,
           spec.head_dim);
@@ -203,7 +206,7 @@ void run(Compute& compute, const RotateAndStoreArgs& args) {
       });
 }
 
-void run(Compute& compute, AttentionPlan& plan, const AttentionArgs& args) {
+void run(Compute& compute, Plans& plans, const AttentionArgs& args) {
   const auto* cache = dynamic_cast<const CpuKvCache*>(args.cache);
   require(cache != nullptr && args.layer >= 0 && args.layer < cache->spec().layers, "attention: no layer {}",
           args.layer);
@@ -219,7 +222,17 @@ void run(Compute& compute, AttentionPlan& plan, const AttentionArgs& args) {
           core::to_string(args.out.dtype));
   require(!args.alibi_slopes || args.alibi_slopes.size >= args.heads, "attention: {} slopes for {} heads",
           args.alibi_slopes.size, args.heads);
-  check_batch(batch, *cache);
+  require(!args.alibi_slopes || !args.distance_bias,
+          "attention: alibi_slopes and distance_bias exclude each other");
+  require(!args.distance_bias ||
+              (args.distance_limit >= 0 &&
+               args.distance_bias.size >= args.heads * (2 * std::int64_t{args.distance_limit} + 1)),
+          "attention: {} distance biases for {} heads and distances up to {}", args.distance_bias.size,
+          args.heads, args.distance_limit);
+  require(!args.lengths || args.window <= 0, "attention: lengths exclude a window, here of {}", args.window);
+  require(!args.lengths || args.lengths.size >= batch.sequences, "attention: {} lengths for {} sequences",
+          args.lengths.size, batch.sequences);
+  check_batch(batch, *cache, args.lengths);
 
   const KvLayout& layout = cache->layout();
   AttentionTask task;
@@ -242,31 +255,34 @@ void run(Compute& compute, AttentionPlan& plan, const AttentionArgs& args) {
   task.slopes = reinterpret_cast<const float*>(args.alibi_slopes.data);
   task.slope_scale = args.alibi_scale;
   task.slopes_in_bfloat16 = args.alibi_in_bfloat16;
+  task.distance_bias = reinterpret_cast<const float*>(args.distance_bias.data);
+  task.distance_limit = args.distance_limit;
 
   const std::int64_t length = item_length(compute, args);
   const std::int32_t* starts = ints(batch.sequence_starts);
-  plan.first_item.resize(static_cast<std::size_t>(batch.sequences) + 1);
+  plans.first_item.resize(static_cast<std::size_t>(batch.sequences) + 1);
   std::int64_t items = 0;
   for (std::int32_t s = 0; s < batch.sequences; ++s) {
-    plan.first_item[static_cast<std::size_t>(s)] = items;
+    plans.first_item[static_cast<std::size_t>(s)] = items;
     items += core::ceil_div((starts[s + 1] - starts[s]) * task.group, length) * spec.kv_heads;
   }
-  plan.first_item[static_cast<std::size_t>(batch.sequences)] = items;
+  plans.first_item[static_cast<std::size_t>(batch.sequences)] = items;
 
   compute.reserve_scratch(compute.kernels().attention_scratch(spec.head_dim));
   compute.for_each(items, true, [&](std::int64_t index, int thread) {
     // From the last on: a sequence's later rows see more and take longer, and should not be left for the end.
     index = items - 1 - index;
-    const auto after = std::upper_bound(plan.first_item.begin(), plan.first_item.end(), index);
-    const std::int64_t s = after - plan.first_item.begin() - 1;
+    const auto after = std::upper_bound(plans.first_item.begin(), plans.first_item.end(), index);
+    const std::int64_t s = after - plans.first_item.begin() - 1;
     const std::int64_t vectors = (starts[s + 1] - starts[s]) * task.group;
-    const std::int64_t local = index - plan.first_item[static_cast<std::size_t>(s)];
+    const std::int64_t local = index - plans.first_item[static_cast<std::size_t>(s)];
     AttentionItem item;
     item.first_row = starts[s];
     item.kv_head = local % spec.kv_heads;
     item.begin = local / spec.kv_heads * length;
     item.count = static_cast<int>(std::min(length, vectors - item.begin));
     item.block_table = ints(batch.block_tables) + s * batch.table_stride;
+    if (args.lengths) item.length = ints(args.lengths)[s];
     compute.kernels().attention(task, item, compute.scratch(thread));
   });
 }

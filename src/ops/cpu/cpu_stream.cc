@@ -86,8 +86,8 @@ void CpuStream::execute(const Operation& operation) {
   std::visit(
       [this](const auto& args) {
         using Args = std::remove_cvref_t<decltype(args)>;
-        if constexpr (std::is_same_v<Args, AttentionArgs>) {
-          run(compute_, plan_, args);
+        if constexpr (requires { run(compute_, plans_, args); }) {
+          run(compute_, plans_, args);
         } else if constexpr (!std::is_same_v<Args, Stop> && !std::is_same_v<Args, Copy> &&
                              !std::is_same_v<Args, HostCall>) {
           run(compute_, args);

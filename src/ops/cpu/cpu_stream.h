@@ -35,6 +35,8 @@ class CpuStream final : public Stream {
   void rotary_angles(const RotaryAnglesArgs& args) override { enqueue(args); }
   void rotate_and_store(const RotateAndStoreArgs& args) override { enqueue(args); }
   void attention(const AttentionArgs& args) override { enqueue(args); }
+  void route(const RouteArgs& args) override { enqueue(args); }
+  void experts(const ExpertsArgs& args) override { enqueue(args); }
   void copy_blocks(const CopyBlocksArgs& args) override { enqueue(args); }
   EventId record() override;
   bool done(EventId event) override;
@@ -52,14 +54,15 @@ class CpuStream final : public Stream {
   };
   struct Stop {};
   using Operation = std::variant<Stop, Copy, HostCall, EmbedArgs, NormArgs, LinearArgs, GatedActivationArgs,
-                                 RotaryAnglesArgs, RotateAndStoreArgs, AttentionArgs, CopyBlocksArgs>;
+                                 RotaryAnglesArgs, RotateAndStoreArgs, AttentionArgs, RouteArgs, ExpertsArgs,
+                                 CopyBlocksArgs>;
 
   void enqueue(const Operation& operation);
   void dispatch();
   void execute(const Operation& operation);
 
   Compute& compute_;
-  AttentionPlan plan_;
+  Plans plans_;
   std::vector<Operation> ring_;
   // Counts since creation; operation i lies at ring_[i % size]. Each on a cache line of its own.
   alignas(64) std::atomic<std::uint64_t> enqueued_{0};

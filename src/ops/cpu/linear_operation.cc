@@ -50,6 +50,8 @@ ActivationKind kind_of(Activation activation) {
       return ActivationKind::kSilu;
     case Activation::kRelu:
       return ActivationKind::kRelu;
+    case Activation::kTanh:
+      return ActivationKind::kTanh;
   }
   return ActivationKind::kNone;
 }
@@ -72,27 +74,34 @@ void check(const LinearArgs& args, const CpuWeight* weight) {
           "linear: the residual must be float32, {} x {}", args.out.rows, n);
 }
 
-/// Rows [first, first + rows) of the operation, at most kRowBlock.
-void run_rows(Compute& compute, const LinearArgs& args, const CpuWeight& weight, std::int64_t first,
-              std::int64_t rows) {
-  const KernelTable& kernels = compute.kernels();
-  const auto row_of = [first](const Matrix& matrix) {
+/// Rows [first, first + rows) of a product, at most kRowBlock.
+struct ProductRows {
+  const LinearArgs& args;
+  std::int64_t first;
+  std::int64_t rows;
+
+  std::byte* row_of(const Matrix& matrix) const {
     return matrix.data + first * matrix.stride * static_cast<std::int64_t>(core::size_of(matrix.dtype));
-  };
+  }
+};
+
+PackActivationsTask pack_task(const KernelTable& kernels, const ProductRows& part) {
+  const LinearArgs& args = part.args;
   PackActivationsTask pack;
   pack.type = number_of(args.in.dtype);
-  pack.plan = plan_for(kernels, rows, args.in.cols, number_of(weight.dtype()), pack.type);
-  pack.in = row_of(args.in);
+  pack.plan = plan_for(kernels, part.rows, args.in.cols, number_of(args.weight->dtype()), pack.type);
+  pack.in = part.row_of(args.in);
   pack.in_cols = args.in.cols;
   pack.in_stride = args.in.stride;
-  const std::int64_t elements = rows * pack.plan.k;
-  pack.packed = compute.activations(static_cast<std::size_t>(elements * (pack.plan.pairs ? 2 : 4)));
-  compute.for_each(pack.plan.groups, elements > kSmallInput,
-                   [&](std::int64_t group, int) { kernels.pack_activations(pack, group, group + 1); });
+  return pack;
+}
 
+/// But for the packed activations.
+LinearTask linear_task(const LinearPlan& plan, const ProductRows& part) {
+  const LinearArgs& args = part.args;
+  const auto& weight = static_cast<const CpuWeight&>(*args.weight);
   LinearTask task;
-  task.plan = pack.plan;
-  task.activations = pack.packed;
+  task.plan = plan;
   task.weight = weight.data();
   task.panel_bytes = weight.panel_bytes();
   task.weight_type = number_of(weight.dtype());
@@ -100,20 +109,100 @@ void run_rows(Compute& compute, const LinearArgs& args, const CpuWeight& weight,
   task.bias = reinterpret_cast<const float*>(args.bias.data);
   task.activation = kind_of(args.activation);
   task.soft_cap = args.soft_cap;
-  if (args.residual) task.residual = reinterpret_cast<const float*>(row_of(args.residual));
+  if (args.residual) task.residual = reinterpret_cast<const float*>(part.row_of(args.residual));
   task.residual_stride = args.residual.stride;
-  task.out = row_of(args.out);
+  task.out = part.row_of(args.out);
   task.out_type = number_of(args.out.dtype);
   task.out_stride = args.out.stride;
-
-  // Strips of 4 panels where that leaves each thread two at least.
-  const std::int64_t panels = weight.panels();
-  const std::int64_t strip = std::clamp<std::int64_t>(panels / (2 * compute.threads()), 1, kTilePanels);
-  compute.for_each(core::ceil_div(panels, strip), true, [&](std::int64_t item, int thread) {
-    const auto count = static_cast<int>(std::min(strip, panels - item * strip));
-    kernels.linear(task, item * strip, count, compute.scratch(thread));
-  });
+  return task;
 }
+
+/// Which of the ranges that begin at `firsts` holds `index`; `index` becomes the place in it.
+std::size_t part_of(const std::vector<std::int64_t>& firsts, std::int64_t& index) {
+  std::size_t part = 0;
+  if (firsts.size() > 2) {
+    part =
+        static_cast<std::size_t>(std::upper_bound(firsts.begin(), firsts.end(), index) - firsts.begin()) - 1;
+  }
+  index -= firsts[part];
+  return part;
+}
+
+/// Rows of products to be computed together.
+class Wave {
+ public:
+  Wave(Compute& compute, Plans& plans) : compute_(compute), plans_(plans) { clear(); }
+
+  std::int64_t rows() const { return rows_; }
+
+  void add(const ProductRows& part) {
+    plans_.packs.push_back(pack_task(compute_.kernels(), part));
+    const LinearPlan& plan = plans_.packs.back().plan;
+    plans_.tasks.push_back(linear_task(plan, part));
+    plans_.first_group.push_back(plans_.first_group.back() + plan.groups);
+    panels_ += static_cast<const CpuWeight&>(*part.args.weight).panels();
+    rows_ += part.rows;
+  }
+
+  void run() {
+    if (rows_ > 0) {
+      pack();
+      multiply();
+    }
+    clear();
+  }
+
+ private:
+  void clear() {
+    plans_.packs.clear();
+    plans_.tasks.clear();
+    plans_.first_group.assign(1, 0);
+    plans_.first_strip.assign(1, 0);
+    rows_ = panels_ = 0;
+  }
+
+  void pack() {
+    std::int64_t bytes = 0, elements = 0;
+    for (const PackActivationsTask& task : plans_.packs) {
+      bytes += packed_bytes(task.plan);
+      elements += task.plan.rows * task.plan.k;
+    }
+    std::byte* packed = compute_.activations(static_cast<std::size_t>(bytes));
+    for (std::size_t i = 0; i < plans_.packs.size(); ++i) {
+      plans_.tasks[i].activations = plans_.packs[i].packed = packed;
+      packed += packed_bytes(plans_.packs[i].plan);
+    }
+    compute_.for_each(plans_.first_group.back(), elements > kSmallInput, [&](std::int64_t group, int) {
+      const std::size_t part = part_of(plans_.first_group, group);
+      compute_.kernels().pack_activations(plans_.packs[part], group, group + 1);
+    });
+  }
+
+  void multiply() {
+    // Strips of 4 panels where that leaves each thread two at least.
+    const std::int64_t strip = std::clamp<std::int64_t>(panels_ / (2 * compute_.threads()), 1, kTilePanels);
+    for (const LinearTask& task : plans_.tasks) {
+      plans_.first_strip.push_back(plans_.first_strip.back() + core::ceil_div(panels_of(task), strip));
+    }
+    compute_.for_each(plans_.first_strip.back(), true, [&](std::int64_t item, int thread) {
+      const LinearTask& task = plans_.tasks[part_of(plans_.first_strip, item)];
+      const auto count = static_cast<int>(std::min(strip, panels_of(task) - item * strip));
+      compute_.kernels().linear(task, item * strip, count, compute_.scratch(thread));
+    });
+  }
+
+  static std::int64_t packed_bytes(const LinearPlan& plan) {
+    return core::round_up<std::int64_t>(plan.rows * plan.k * (plan.pairs ? 2 : 4), 64);
+  }
+  static std::int64_t panels_of(const LinearTask& task) {
+    return core::ceil_div<std::int64_t>(task.n, kPanelRows);
+  }
+
+  Compute& compute_;
+  Plans& plans_;
+  std::int64_t rows_ = 0;
+  std::int64_t panels_ = 0;
+};
 
 }  // namespace
 
@@ -123,21 +212,29 @@ std::string linear_kernel_name(const KernelTable& kernels, Number weight, Number
                      uses_pairs(kernels, weight, activation) ? "dot" : kernels.arithmetic);
 }
 
-void run(Compute& compute, const LinearArgs& args) {
-  const auto* weight = dynamic_cast<const CpuWeight*>(args.weight);
-  check(args, weight);
-  // Blocks of rows of about equal size: each reads the weights once more, which 256 rows and more make up
-  // for.
-  const std::int64_t blocks = core::ceil_div<std::int64_t>(args.in.rows, kRowBlock);
-  for (std::int64_t i = 0; i < blocks; ++i) {
-    const std::int64_t first = args.in.rows * i / blocks;
-    run_rows(compute, args, *weight, first, args.in.rows * (i + 1) / blocks - first);
+void run_products(Compute& compute, Plans& plans) {
+  for (const LinearArgs& args : plans.products) check(args, dynamic_cast<const CpuWeight*>(args.weight));
+  Wave wave(compute, plans);
+  for (const LinearArgs& args : plans.products) {
+    // Blocks of rows of about equal size: each reads the weights once more, which 256 rows and more make up
+    // for.
+    const std::int64_t blocks = core::ceil_div<std::int64_t>(args.in.rows, kRowBlock);
+    for (std::int64_t i = 0; i < blocks; ++i) {
+      const std::int64_t first = args.in.rows * i / blocks;
+      const std::int64_t rows = args.in.rows * (i + 1) / blocks - first;
+      if (wave.rows() + rows > kRowBlock) wave.run();
+      wave.add({args, first, rows});
+    }
   }
+  wave.run();
 }
 
-void run(Compute& compute, const GatedActivationArgs& args) {
-  require(args.in.cols == 2 * args.out.cols && args.in.rows >= args.out.rows,
-          "gated activation: {} x {} from {} x {}", args.out.rows, args.out.cols, args.in.rows, args.in.cols);
+void run(Compute& compute, Plans& plans, const LinearArgs& args) {
+  plans.products.assign(1, args);
+  run_products(compute, plans);
+}
+
+GatedTask gated_task(const GatedActivationArgs& args) {
   GatedTask task;
   task.activation = kind_of(args.activation);
   task.in = args.in.data;
@@ -147,6 +244,13 @@ void run(Compute& compute, const GatedActivationArgs& args) {
   task.out_type = number_of(args.out.dtype);
   task.out_stride = args.out.stride;
   task.n = args.out.cols;
+  return task;
+}
+
+void run(Compute& compute, const GatedActivationArgs& args) {
+  require(args.in.cols == 2 * args.out.cols && args.in.rows >= args.out.rows,
+          "gated activation: {} x {} from {} x {}", args.out.rows, args.out.cols, args.in.rows, args.in.cols);
+  const GatedTask task = gated_task(args);
   constexpr std::int64_t kColumns = 2048;  // about a microsecond of work, and a multiple of 16
   const std::int64_t pieces = core::ceil_div(task.n, kColumns);
   compute.for_each(args.out.rows * pieces, args.out.rows * task.n > 2 * kColumns,

@@ -10,6 +10,7 @@ target_sources(peregrine_ops PRIVATE
   ${cpu_dir}/compute.cc
   ${cpu_dir}/cpu_device.cc
   ${cpu_dir}/cpu_stream.cc
+  ${cpu_dir}/expert_operations.cc
   ${cpu_dir}/isa.cc
   ${cpu_dir}/kv_cache.cc
   ${cpu_dir}/limits.cc

@@ -114,6 +114,20 @@ class Attention {
            core::to_string(args.queries.dtype), core::to_string(args.out.dtype));
     expect_no_overlap(args.queries, args.out, "attention");
     if (args.alibi_slopes) slopes_ = view(memory, args.alibi_slopes, args.heads, "attention alibi_slopes");
+    expect(!args.alibi_slopes || !args.distance_bias,
+           "attention: alibi_slopes and distance_bias exclude each other");
+    if (args.distance_bias) {
+      expect(args.distance_limit >= 0, "attention: a distance_limit of {}", args.distance_limit);
+      distance_bias_ = view(memory, args.distance_bias, args.heads * distances(), "attention distance_bias");
+    }
+    if (args.lengths) {
+      expect(args.window <= 0, "attention: lengths exclude a window, here of {}", args.window);
+      lengths_ = view(memory, args.lengths, args.batch.sequences, "attention lengths");
+      for (const std::int32_t length : lengths_) {
+        expect(length >= 1 && length <= std::int64_t{args.batch.table_stride} * kBlockTokens,
+               "attention lengths: {} positions in a table of {} blocks", length, args.batch.table_stride);
+      }
+    }
   }
 
   void run() const {
@@ -131,7 +145,7 @@ class Attention {
   void attend(std::int32_t row, std::int32_t head) const {
     std::vector<float> query(static_cast<std::size_t>(width_));
     for (std::int32_t i = 0; i < width_; ++i) query[i] = queries_.get(row, std::int64_t{head} * width_ + i);
-    const std::int32_t end = batch_.positions[row] + 1;
+    const std::int32_t end = args_.lengths ? lengths_[batch_.row_sequence[row]] : batch_.positions[row] + 1;
     const std::int32_t seen = args_.window > 0 ? std::max(0, end - args_.window) : 0;  // the first seen
     SoftmaxState total(query.size());
     for (std::int32_t begin = 0; begin < end; begin += kSegmentTokens) {
@@ -150,7 +164,7 @@ class Attention {
     SoftmaxState state(query.size());
     std::vector<float> scores;
     for (std::int32_t position = begin; position < end; ++position) {
-      scores.push_back(score(query, tables_.row(sequence, position), column, head, position));
+      scores.push_back(score(query, tables_.row(sequence, position), column) + bias(row, head, position));
       state.maximum = std::max(state.maximum, scores.back());
     }
     for (std::int32_t position = begin; position < end; ++position) {
@@ -163,15 +177,24 @@ class Attention {
     return state;
   }
 
-  float score(const std::vector<float>& query, std::int64_t key, std::int64_t column, std::int32_t head,
-              std::int32_t position) const {
+  float score(const std::vector<float>& query, std::int64_t key, std::int64_t column) const {
     float product = 0;
     for (std::int32_t i = 0; i < width_; ++i) product += query[i] * keys_.get(key, column + i);
     product *= args_.scale;
     if (args_.soft_cap > 0) product = args_.soft_cap * std::tanh(product / args_.soft_cap);
-    if (slopes_.empty()) return product;
-    return product + args_.alibi_scale * alibi(slopes_[head], static_cast<float>(position));
+    return product;
   }
+
+  float bias(std::int32_t row, std::int32_t head, std::int32_t position) const {
+    if (!slopes_.empty()) return args_.alibi_scale * alibi(slopes_[head], static_cast<float>(position));
+    if (distance_bias_.empty()) return 0.0f;
+    const std::int32_t limit = args_.distance_limit;
+    const std::int32_t distance = std::clamp(position - batch_.positions[row], -limit, limit);
+    return distance_bias_[static_cast<std::size_t>(head * distances() + limit + distance)];
+  }
+
+  /// Of how many a bias is known.
+  std::int64_t distances() const { return 2 * std::int64_t{args_.distance_limit} + 1; }
 
   float alibi(float slope, float position) const {
     if (!args_.alibi_in_bfloat16) return slope * position;
@@ -190,6 +213,8 @@ class Attention {
   MatrixView values_;
   MatrixView out_;
   std::span<const float> slopes_;
+  std::span<const float> distance_bias_;
+  std::span<const std::int32_t> lengths_;
 };
 
 }  // namespace
@@ -217,6 +242,7 @@ void execute(const AddressSpace& memory, const RotateAndStoreArgs& args) {
   const std::int32_t width = cache.spec().head_dim;
   const std::int32_t kv_heads = cache.spec().kv_heads;
   const std::int64_t half = args.cosines ? args.cosines.cols : 0;
+  expect(args.heads >= 0, "rotate_and_store: {} heads", args.heads);
   expect(2 * half <= width, "rotate_and_store: {} rotated elements in a head of {}", 2 * half, width);
   const BatchView batch(memory, args.batch);
   const BlockTables tables(memory, args.batch, cache.spec());

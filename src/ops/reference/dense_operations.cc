@@ -25,6 +25,8 @@ float activate(Activation activation, float x) {
       return x / (1.0f + std::exp(-x));
     case Activation::kRelu:
       return x < 0.0f ? 0.0f : x;
+    case Activation::kTanh:
+      return std::tanh(x);
   }
   core::fail(core::ErrorKind::kInternal, "activation {} is unknown", static_cast<int>(activation));
 }

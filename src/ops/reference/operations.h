@@ -16,6 +16,8 @@ void execute(const AddressSpace& memory, const GatedActivationArgs& args);
 void execute(const AddressSpace& memory, const RotaryAnglesArgs& args);
 void execute(const AddressSpace& memory, const RotateAndStoreArgs& args);
 void execute(const AddressSpace& memory, const AttentionArgs& args);
+void execute(const AddressSpace& memory, const RouteArgs& args);
+void execute(const AddressSpace& memory, const ExpertsArgs& args);
 void execute(const AddressSpace& memory, const CopyBlocksArgs& args);
 
 }  // namespace peregrine::ops::reference

@@ -32,6 +32,8 @@ class ReferenceStream final : public Stream {
   void rotary_angles(const RotaryAnglesArgs& args) override { enqueue(args); }
   void rotate_and_store(const RotateAndStoreArgs& args) override { enqueue(args); }
   void attention(const AttentionArgs& args) override { enqueue(args); }
+  void route(const RouteArgs& args) override { enqueue(args); }
+  void experts(const ExpertsArgs& args) override { enqueue(args); }
   void copy_blocks(const CopyBlocksArgs& args) override { enqueue(args); }
 
   EventId record() override { return enqueued_; }
@@ -57,9 +59,9 @@ class ReferenceStream final : public Stream {
     EventId operation;
     std::string message;
   };
-  using Operation =
-      std::variant<HostCall, Upload, Download, EmbedArgs, NormArgs, LinearArgs, GatedActivationArgs,
-                   RotaryAnglesArgs, RotateAndStoreArgs, AttentionArgs, CopyBlocksArgs>;
+  using Operation = std::variant<HostCall, Upload, Download, EmbedArgs, NormArgs, LinearArgs,
+                                 GatedActivationArgs, RotaryAnglesArgs, RotateAndStoreArgs, AttentionArgs,
+                                 RouteArgs, ExpertsArgs, CopyBlocksArgs>;
 
   void enqueue(const Operation& operation);
   void run_oldest();

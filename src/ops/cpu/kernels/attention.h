@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// Part of a kernel source: causal attention over the paged cache.
+// Part of a kernel source: attention over the paged cache.
 //
 // A work item is a number of query vectors (rows x heads of one group) of one sequence and key-value head.
 // For each segment of 128 positions: scores = queries x keys by register tiles, a fresh softmax per query
 // vector, products with the values by register tiles, and a merge into the running state (m, l, o) of each
 // query vector.
 //
-// What one query vector gets is independent of the others in its item: every sum is a chain of its own, keys
-// beyond its own position are replaced by minus infinity before anything is computed from them, and values
-// beyond it are not read into its sums at all, not even times zero (a stale or a later value may be infinite
-// or no number).
+// What one query vector gets is independent of the others in its item: every sum is a chain of its own,
+// scores of keys it does not see are replaced by minus infinity before anything is computed from them, and
+// values behind the last it sees are not read into its sums at all, not even times zero (a stale or a later
+// value may be infinite or no number).
 //
 // With bfloat16 queries the probabilities are rounded to bfloat16 before the product with the values, and l
 // sums the rounded ones, so that the weights of a row add up to one.
@@ -115,6 +115,34 @@ PEREGRINE_INLINE Vector position_bias(const AttentionTask& task, float slope, st
   return mul(splat(task.slope_scale), product);
 }
 
+/// Biases of 16 keys in a row, the first at the query's position plus `distance`. `bias` is that of distance
+/// 0.
+PEREGRINE_INLINE Vector distance_bias(const float* bias, std::int64_t limit, std::int64_t distance) {
+  if (distance >= limit) return splat(bias[limit]);
+  if (distance + 15 <= -limit) return splat(bias[-limit]);
+  if (distance >= -limit && distance + 15 <= limit) return load(bias + distance);
+  alignas(64) float lanes[16];
+  for (int i = 0; i < 16; ++i) {
+    const std::int64_t at = distance + i;
+    lanes[i] = bias[at < -limit ? -limit : at > limit ? limit : at];
+  }
+  return load(lanes);
+}
+
+/// What is added to a query vector's scores.
+struct Bias {
+  const float* slope;     ///< Null: none.
+  const float* distance;  ///< The bias of distance 0; null: none.
+  std::int64_t position;  ///< Of the query.
+};
+
+PEREGRINE_INLINE Bias bias_of(const AttentionTask& task, const QueryPlace& place) {
+  const std::int64_t limit = task.distance_limit;
+  return {task.slopes != nullptr ? task.slopes + place.head : nullptr,
+          task.distance_bias != nullptr ? task.distance_bias + place.head * (2 * limit + 1) + limit : nullptr,
+          task.positions[place.row]};
+}
+
 /// The positions [begin, valid) of a segment that a query vector may see; none where valid is 0.
 struct Visible {
   std::int64_t begin;
@@ -125,15 +153,18 @@ struct Visible {
 /// returns through `highest`; returns their sum. Positions before the visible ones get a probability of
 /// exactly 0, which leaves every sum as it was.
 inline float softmax(const AttentionTask& task, float* scores, Visible visible, std::int64_t segment_start,
-                     const float* slope, float& highest, bool round, std::byte* probabilities,
-                     Number stored) {
+                     const Bias& bias, float& highest, bool round, std::byte* probabilities, Number stored) {
   const std::int64_t valid = visible.valid;
   Vector top = splat(-kInfinity);
   const Vector scale = splat(task.scale);
   for (std::int64_t i = 0; i < valid; i += 16) {
     Vector score = mul(load(scores + i), scale);
     if (task.soft_cap > 0) score = soft_cap(task.soft_cap, score);
-    if (slope != nullptr) score = add(score, position_bias(task, *slope, segment_start + i));
+    const std::int64_t position = segment_start + i;
+    if (bias.slope != nullptr) score = add(score, position_bias(task, *bias.slope, position));
+    if (bias.distance != nullptr) {
+      score = add(score, distance_bias(bias.distance, task.distance_limit, position - bias.position));
+    }
     score = select(first_lanes(valid - i), score, splat(-kInfinity));
     if (i < visible.begin) score = select(first_lanes(visible.begin - i), splat(-kInfinity), score);
     top = max(score, top);  // a score that is no number leaves the maximum as it is
@@ -248,11 +279,11 @@ inline void attend_segment(const AttentionTask& task, const AttentionItem& item,
   float highest[kTileTokens], total[kTileTokens];
   for (int t = 0; t < tile_of.tokens; ++t) {
     const QueryPlace place = place_of(task, item, tile_of.first + t);
-    total[t] =
-        softmax(task, s.scores + t * kSegment, {tile_of.begin[t], tile_of.valid[t]}, segment * kSegment,
-                task.slopes != nullptr ? task.slopes + place.head : nullptr, highest[t], round,
-                reinterpret_cast<std::byte*>(s.probabilities) + t * RowsOf<1>::kTokenStride * 4,
-                kPairs ? Number::kBF16 : Number::kF32);
+    const Bias bias = bias_of(task, place);
+    total[t] = softmax(task, s.scores + t * kSegment, {tile_of.begin[t], tile_of.valid[t]},
+                       segment * kSegment, bias, highest[t], round,
+                       reinterpret_cast<std::byte*>(s.probabilities) + t * RowsOf<1>::kTokenStride * 4,
+                       kPairs ? Number::kBF16 : Number::kF32);
   }
   weigh_values<Panel, RowsOf>(task, item, tile_of, s, first_block, wide);
   for (int t = 0; t < tile_of.tokens; ++t) {
@@ -285,10 +316,14 @@ inline void attend(const AttentionTask& task, const AttentionItem& item, std::by
   }
   __builtin_memset(s.out, 0, sizeof(float) * static_cast<std::size_t>(item.count * wide));
 
-  const std::int64_t visible = task.positions[place_of(task, item, item.count - 1).row] + 1;
+  // How many positions query vector i may see, those before a window included.
+  const auto visible_to = [&](std::int64_t i) {
+    return item.length > 0 ? item.length : std::int64_t{task.positions[place_of(task, item, i).row]} + 1;
+  };
+  const std::int64_t visible = visible_to(item.count - 1);
   // A query at position p sees the positions from p + 1 - window on. Segments that no query sees are passed
   // over: they would change nothing.
-  const std::int64_t first = task.positions[place_of(task, item, 0).row] + 1 - task.window;
+  const std::int64_t first = visible_to(0) - task.window;
   const std::int64_t first_segment = task.window > 0 && first > 0 ? first / kSegment : 0;
   for (std::int64_t segment = first_segment; segment * kSegment < visible; ++segment) {
     for (int i = 0; i < tiles; ++i) {
@@ -297,8 +332,7 @@ inline void attend(const AttentionTask& task, const AttentionItem& item, std::by
       tile_of.tokens = first_of(i + 1) - tile_of.first;
       tile_of.least = kSegment;
       for (int t = 0; t < tile_of.tokens; ++t) {
-        const std::int64_t seen =
-            task.positions[place_of(task, item, tile_of.first + t).row] + 1 - segment * kSegment;
+        const std::int64_t seen = visible_to(tile_of.first + t) - segment * kSegment;
         std::int64_t valid = seen < 0 ? 0 : seen < kSegment ? seen : kSegment;
         const std::int64_t begin = task.window > 0 && seen > task.window ? seen - task.window : 0;
         if (begin >= valid) valid = 0;

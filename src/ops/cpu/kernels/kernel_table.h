@@ -30,7 +30,7 @@ inline constexpr int kSegment = 128;
 
 enum class Number : std::uint8_t { kF32, kF16, kBF16 };
 
-enum class ActivationKind : std::uint8_t { kNone, kGelu, kGeluTanh, kSilu, kRelu };
+enum class ActivationKind : std::uint8_t { kNone, kGelu, kGeluTanh, kSilu, kRelu, kTanh };
 
 /// Activations of a linear operation, packed for broadcasting: for each block of K, for each group of rows,
 /// for each k (or pair of k), the group's values side by side. Rows are dealt to groups as evenly as
@@ -123,6 +123,10 @@ struct AttentionTask {
   const float* slopes = nullptr;
   float slope_scale = 1;
   bool slopes_in_bfloat16 = false;
+  /// Of each head 2 * distance_limit + 1 biases, for key minus query positions from -distance_limit on;
+  /// beyond, the outermost count. Null: none.
+  const float* distance_bias = nullptr;
+  std::int64_t distance_limit = 0;
 };
 
 /// Query vectors [begin, begin + count) of one sequence and key-value head, numbered row by row: row begin /
@@ -133,6 +137,7 @@ struct AttentionItem {
   std::int64_t begin = 0;
   int count = 0;  ///< At most kAttentionQueries.
   const std::int32_t* block_table = nullptr;
+  std::int64_t length = 0;  ///< Where positive, all see this many positions, whatever their own.
 };
 
 /// The kernels of one instruction set. All are pure functions of their arguments and may run on any number of

@@ -102,6 +102,8 @@ PEREGRINE_INLINE Vector activate(ActivationKind kind, Vector x) {
       return silu(x);
     case ActivationKind::kRelu:
       return select(less(x, zero()), zero(), x);
+    case ActivationKind::kTanh:
+      return tanh(x);
   }
   return x;
 }
