@@ -12,7 +12,7 @@
 namespace peregrine::channel {
 
 /// Version of proto/engine.proto: raised when a message changes so that an older end would misread it.
-inline constexpr std::uint32_t kProtocolVersion = 1;
+inline constexpr std::uint32_t kProtocolVersion = 2;
 
 /// Largest message, in bytes: a 128 MiB frame holds 16 million prompt ids. A longer length on the wire means
 /// that the other end is not a Peregrine.

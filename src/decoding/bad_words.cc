@@ -26,8 +26,6 @@ BadWords::BadWords(const std::vector<std::vector<std::int32_t>>& words,
   std::ranges::sort(long_, {}, last_but_one);
 }
 
-void BadWords::append(std::span<const std::int32_t>, bool) {}
-
 void BadWords::apply(std::span<float> logits, std::span<const std::int32_t> tokens) const {
   for (const std::int32_t id : single_) logits[static_cast<std::size_t>(id)] = kForbidden;
   if (tokens.empty()) return;

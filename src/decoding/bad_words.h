@@ -11,7 +11,6 @@ namespace peregrine::decoding {
 class BadWords : public LogitsProcessor {
  public:
   BadWords(const std::vector<std::vector<std::int32_t>>& words, std::span<const std::int32_t> eos_token_ids);
-  void append(std::span<const std::int32_t> tokens, bool generated) override;
   void apply(std::span<float> logits, std::span<const std::int32_t> tokens) const override;
 
  private:

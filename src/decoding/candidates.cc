@@ -153,6 +153,17 @@ Candidates::Boundary Candidates::boundary(std::uint64_t target) {
 template Candidates::Boundary Candidates::boundary<true>(std::uint64_t);
 template Candidates::Boundary Candidates::boundary<false>(std::uint64_t);
 
+Spread spread_of(const Candidates& candidates) {
+  const auto logits = candidates.logits();
+  const auto weights = candidates.weights();
+  const auto total = static_cast<double>(candidates.total());
+  Spread spread{candidates.maximum() + std::log(total / static_cast<double>(kUnitWeight)), 0};
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    spread.entropy += static_cast<double>(weights[i]) / total * (spread.log_total - logits[i]);
+  }
+  return spread;
+}
+
 std::int32_t draw(const Candidates& candidates, std::uint64_t bits) {
   const std::uint64_t point = scale_bits(bits, candidates.total());
   const auto weights = candidates.weights();

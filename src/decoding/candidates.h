@@ -119,6 +119,22 @@ void cut_min_p(Candidates& candidates, float share);
 /// 4).
 void cut_typical(Candidates& candidates, float p);
 
+/// Keeps the tokens whose probability is at least `least`, and the most likely ones (J. Hewitt et al.,
+/// arXiv:2210.15191, section 4.2).
+void cut_epsilon(Candidates& candidates, float least);
+
+/// The same with a bound that falls with the entropy: min(epsilon, sqrt(epsilon) * exp(-entropy))
+/// (section 4.3).
+void cut_eta(Candidates& candidates, float epsilon);
+
+/// The logarithm of the sum of the exponentials of the candidates' logits, and the entropy of their
+/// probabilities.
+struct Spread {
+  double log_total = 0;
+  double entropy = 0;
+};
+Spread spread_of(const Candidates& candidates);
+
 /// The id of the candidate drawn by `bits` (64 random bits) with probability proportional to its weight: the
 /// first in ascending order of id at which the running sum of weights exceeds bits / 2^64 * total().
 std::int32_t draw(const Candidates& candidates, std::uint64_t bits);

@@ -14,13 +14,13 @@ void forbid(std::span<float> logits, std::span<const std::int32_t> ids) {
 
 }  // namespace
 
-void MinimumSize::append(std::span<const std::int32_t>, bool) {}
-
 void MinimumSize::apply(std::span<float> logits, std::span<const std::int32_t> tokens) const {
   if (tokens.size() < size_) forbid(logits, end_ids_);
 }
 
-void SuppressTokens::append(std::span<const std::int32_t>, bool) {}
+void SuppressAtBegin::apply(std::span<float> logits, std::span<const std::int32_t> tokens) const {
+  if (tokens.size() == size_) forbid(logits, ids_);
+}
 
 void SuppressTokens::apply(std::span<float> logits, std::span<const std::int32_t>) const {
   forbid(logits, ids_);

@@ -16,7 +16,6 @@ class MinimumSize : public LogitsProcessor {
  public:
   MinimumSize(std::size_t size, std::vector<std::int32_t> end_ids)
       : size_(size), end_ids_(std::move(end_ids)) {}
-  void append(std::span<const std::int32_t> tokens, bool generated) override;
   void apply(std::span<float> logits, std::span<const std::int32_t> tokens) const override;
 
  private:
@@ -24,11 +23,21 @@ class MinimumSize : public LogitsProcessor {
   std::vector<std::int32_t> end_ids_;
 };
 
+/// Forbids a list of tokens where prompt and output have `size` tokens.
+class SuppressAtBegin : public LogitsProcessor {
+ public:
+  SuppressAtBegin(std::size_t size, std::vector<std::int32_t> ids) : size_(size), ids_(std::move(ids)) {}
+  void apply(std::span<float> logits, std::span<const std::int32_t> tokens) const override;
+
+ private:
+  std::size_t size_;
+  std::vector<std::int32_t> ids_;
+};
+
 /// Forbids a list of tokens throughout.
 class SuppressTokens : public LogitsProcessor {
  public:
   explicit SuppressTokens(std::vector<std::int32_t> ids) : ids_(std::move(ids)) {}
-  void append(std::span<const std::int32_t> tokens, bool generated) override;
   void apply(std::span<float> logits, std::span<const std::int32_t> tokens) const override;
 
  private:

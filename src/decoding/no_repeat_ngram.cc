@@ -1,74 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "decoding/no_repeat_ngram.h"
 
-#include <algorithm>
-#include <limits>
-
 namespace peregrine::decoding {
-namespace {
 
-// Any odd number with well spread bits; equality is always checked on the tokens themselves.
-constexpr std::uint64_t kBase = 0x9E6C63D0876A9A35;
-
-std::uint64_t digit(std::int32_t token) { return mix_bits(static_cast<std::uint64_t>(token)); }
-
-}  // namespace
-
-NoRepeatNgram::NoRepeatNgram(std::int32_t size, std::size_t tokens_expected)
-    : prefix_(static_cast<std::size_t>(size) - 1) {
-  for (std::size_t i = 1; i < prefix_; ++i) oldest_ *= kBase;
-  groups_.reserve(tokens_expected);
-  ngrams_.reserve(tokens_expected);
-  group_index_.reserve(tokens_expected);
-  ngram_index_.reserve(tokens_expected);
-}
-
-std::int32_t NoRepeatNgram::find_group(std::span<const std::int32_t> tokens, std::size_t end) const {
-  const auto wanted = tokens.subspan(end - prefix_, prefix_);
-  return group_index_.find(mix_bits(window_), [&](std::int32_t group) {
-    const auto position = static_cast<std::size_t>(groups_[static_cast<std::size_t>(group)].position);
-    return std::ranges::equal(wanted, tokens.subspan(position - prefix_, prefix_));
-  });
-}
-
-void NoRepeatNgram::append(std::span<const std::int32_t> tokens, bool) {
-  const std::size_t position = tokens.size() - 1;
-  const std::int32_t token = tokens.back();
-  if (position >= prefix_) {  // `window_` is the prefix of the n-gram that ends here.
-    std::int32_t group = find_group(tokens, position);
-    if (group < 0) {
-      group = static_cast<std::int32_t>(groups_.size());
-      groups_.push_back({static_cast<std::int32_t>(position), -1});
-      group_index_.insert(mix_bits(window_), group);
-    }
-    const std::uint64_t hash =
-        mix_bits(static_cast<std::uint64_t>(group) << 32 | static_cast<std::uint32_t>(token));
-    const auto same = [&](std::int32_t i) {
-      const Ngram& ngram = ngrams_[static_cast<std::size_t>(i)];
-      return ngram.group == group && ngram.token == token;
-    };
-    if (ngram_index_.find(hash, same) < 0) {
-      const auto index = static_cast<std::int32_t>(ngrams_.size());
-      std::int32_t& last = groups_[static_cast<std::size_t>(group)].last;
-      ngrams_.push_back({group, token, last});
-      ngram_index_.insert(hash, index);
-      last = index;
-    }
-  }
-  if (prefix_ == 0) return;
-  if (position >= prefix_) window_ -= digit(tokens[position - prefix_]) * oldest_;
-  window_ = window_ * kBase + digit(token);
-}
+void NoRepeatNgram::append(std::span<const std::int32_t> tokens, bool) { seen_.append(tokens); }
 
 void NoRepeatNgram::apply(std::span<float> logits, std::span<const std::int32_t> tokens) const {
-  if (tokens.size() < prefix_) return;
-  const std::int32_t group = find_group(tokens, tokens.size());
-  if (group < 0) return;
-  for (std::int32_t i = groups_[static_cast<std::size_t>(group)].last; i >= 0;) {
-    const Ngram& ngram = ngrams_[static_cast<std::size_t>(i)];
-    logits[static_cast<std::size_t>(ngram.token)] = -std::numeric_limits<float>::infinity();
-    i = ngram.previous;
-  }
+  if (tokens.size() < seen_.prefix()) return;
+  seen_.forbid(tokens, tokens.last(seen_.prefix()), seen_.window(), logits);
+}
+
+EncoderNoRepeatNgram::EncoderNoRepeatNgram(std::int32_t size, std::span<const std::int32_t> encoder_ids)
+    : text_(encoder_ids.begin(), encoder_ids.end()), seen_(size, encoder_ids.size()) {
+  for (std::size_t i = 1; i <= text_.size(); ++i) seen_.append(std::span(text_).first(i));
+}
+
+void EncoderNoRepeatNgram::apply(std::span<float> logits, std::span<const std::int32_t> tokens) const {
+  if (tokens.size() < seen_.prefix()) return;
+  const auto prefix = tokens.last(seen_.prefix());
+  seen_.forbid(text_, prefix, NgramIndex::hash(prefix), logits);
 }
 
 }  // namespace peregrine::decoding

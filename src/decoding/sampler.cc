@@ -4,12 +4,13 @@
 #include <algorithm>
 #include <limits>
 
-#include "core/checked.h"
 #include "core/error.h"
 #include "decoding/candidates.h"
 #include "decoding/processors.h"
 #include "decoding/random.h"
+#include "decoding/sampler_scratch.h"
 #include "decoding/softmax.h"
+#include "decoding/top_tokens.h"
 
 namespace peregrine::decoding {
 namespace {
@@ -20,56 +21,12 @@ constexpr float kLeastTemperature = 1e-5f;
 // Output tokens that room is made for ahead of time; a longer output grows by doubling.
 constexpr std::size_t kTokensReserved = 16384;
 
-std::size_t block_count(std::size_t vocab_size) { return core::ceil_div(vocab_size, kBlockSize); }
-
-/// Finite even where the difference of two finite logits is not.
-float log_probability(float logit, double log_total) {
-  return static_cast<float>(std::max<double>(logit - log_total, std::numeric_limits<float>::lowest()));
-}
-
-/// The `count` highest logits as log-probabilities, best first, ties to the lower id.
-void find_top(std::span<const float> logits, std::span<const float> block_maxima, double log_total,
-              std::size_t count, std::vector<TokenLogProb>& top) {
-  count = std::min(count, logits.size());
-  top.resize(count);
-  if (count == 0) return;
-  std::size_t found = 0;
-  for (std::size_t start = 0, block = 0; start < logits.size(); start += kBlockSize, ++block) {
-    if (found == count && block_maxima[block] <= top.back().log_prob) continue;
-    const std::size_t end = std::min(logits.size(), start + kBlockSize);
-    for (std::size_t i = start; i < end; ++i) {
-      const float logit = logits[i];
-      if (found == count && logit <= top.back().log_prob) continue;
-      // Insertion from the right; a token goes behind its equals, which have lower ids.
-      std::size_t at = found < count ? found++ : count - 1;
-      for (; at > 0 && top[at - 1].log_prob < logit; --at) top[at] = top[at - 1];
-      top[at] = {static_cast<std::int32_t>(i), logit};
-    }
-  }
-  for (auto& token : top) {
-    if (token.log_prob > -kInfinity) token.log_prob = log_probability(token.log_prob, log_total);
-  }
-}
-
 }  // namespace
-
-struct SamplerScratch::Impl {
-  explicit Impl(std::size_t vocab_size)
-      : candidates(vocab_size), block_maxima(block_count(vocab_size)), model_logits(vocab_size) {}
-
-  Candidates candidates;
-  std::vector<float> block_maxima;
-  std::vector<float> model_logits;  ///< As they were before processors.
-};
-
-SamplerScratch::SamplerScratch(std::int64_t vocab_size)
-    : impl_(std::make_unique<Impl>(static_cast<std::size_t>(vocab_size))) {}
-SamplerScratch::~SamplerScratch() = default;
-SamplerScratch::SamplerScratch(SamplerScratch&&) noexcept = default;
 
 struct SequenceSampler::Impl {
   Impl(const generation::Parameters& options, std::uint64_t random_seed, std::int32_t sequence,
-       std::int64_t vocab, std::span<const std::int32_t> prompt, std::span<const std::int32_t> generated);
+       std::int64_t vocab, std::span<const std::int32_t> prompt, std::span<const std::int32_t> generated,
+       std::span<const std::int32_t> encoder_ids);
 
   void append(std::int32_t id, bool generated);
   bool greedy() const { return !parameters.do_sample || parameters.temperature < kLeastTemperature; }
@@ -95,14 +52,16 @@ std::size_t tokens_expected(const generation::Parameters& parameters, std::size_
 
 SequenceSampler::Impl::Impl(const generation::Parameters& options, std::uint64_t random_seed,
                             std::int32_t sequence, std::int64_t vocab, std::span<const std::int32_t> prompt,
-                            std::span<const std::int32_t> generated)
+                            std::span<const std::int32_t> generated,
+                            std::span<const std::int32_t> encoder_ids)
     : parameters(options),
       seed(random_seed),
       sequence_index(static_cast<std::uint32_t>(sequence)),
       vocab_size(static_cast<std::size_t>(vocab)),
       prompt_size(prompt.size()),
       processors(options, vocab, static_cast<std::int64_t>(prompt.size()),
-                 tokens_expected(options, prompt.size() + generated.size())) {
+                 tokens_expected(options, prompt.size() + generated.size()),
+                 encoder_ids.empty() ? prompt : encoder_ids) {
   tokens.reserve(tokens_expected(options, prompt.size() + generated.size()));
   for (const std::int32_t id : prompt) append(id, false);
   for (const std::int32_t id : generated) append(id, true);
@@ -128,6 +87,8 @@ std::int32_t SequenceSampler::Impl::choose(std::span<const float> logits, Sample
   if (parameters.top_p < 1.0f) cut_top_p(candidates, parameters.top_p);
   if (parameters.min_p > 0.0f) cut_min_p(candidates, parameters.min_p);
   if (parameters.typical_p < 1.0f) cut_typical(candidates, parameters.typical_p);
+  if (parameters.epsilon_cutoff > 0.0f) cut_epsilon(candidates, parameters.epsilon_cutoff);
+  if (parameters.eta_cutoff > 0.0f) cut_eta(candidates, parameters.eta_cutoff);
   return draw(candidates, random_bits(seed, sequence_index, tokens.size()));
 }
 
@@ -142,8 +103,10 @@ std::int32_t SequenceSampler::Impl::first_allowed(std::span<float> logits) const
 SequenceSampler::SequenceSampler(const generation::Parameters& parameters, std::uint64_t seed,
                                  std::int32_t sequence_index, std::int64_t vocab_size,
                                  std::span<const std::int32_t> prompt,
-                                 std::span<const std::int32_t> generated)
-    : impl_(std::make_unique<Impl>(parameters, seed, sequence_index, vocab_size, prompt, generated)) {}
+                                 std::span<const std::int32_t> generated,
+                                 std::span<const std::int32_t> encoder_ids)
+    : impl_(std::make_unique<Impl>(parameters, seed, sequence_index, vocab_size, prompt, generated,
+                                   encoder_ids)) {}
 SequenceSampler::~SequenceSampler() = default;
 SequenceSampler::SequenceSampler(SequenceSampler&&) noexcept = default;
 SequenceSampler& SequenceSampler::operator=(SequenceSampler&&) noexcept = default;

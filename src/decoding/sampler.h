@@ -23,7 +23,10 @@ class SamplerScratch {
   SamplerScratch(SamplerScratch&&) noexcept;
 
  private:
+  friend class BeamSearch;
   friend class SequenceSampler;
+  friend void score(std::span<float> logits, std::int32_t id, std::int32_t top, SamplerScratch& scratch,
+                    SampledToken& out);
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
@@ -34,10 +37,11 @@ class SamplerScratch {
 /// movable.
 class SequenceSampler {
  public:
-  /// `prompt` and `generated` (tokens of this sequence so far, on replay) are copied.
+  /// `prompt` and `generated` (tokens of this sequence so far, on replay) are copied. `encoder_ids` is the
+  /// text of the encoder, where the model has one; else, for what asks for it, the prompt is.
   SequenceSampler(const generation::Parameters& parameters, std::uint64_t seed, std::int32_t sequence_index,
                   std::int64_t vocab_size, std::span<const std::int32_t> prompt,
-                  std::span<const std::int32_t> generated);
+                  std::span<const std::int32_t> generated, std::span<const std::int32_t> encoder_ids = {});
   ~SequenceSampler();
   SequenceSampler(SequenceSampler&&) noexcept;
   SequenceSampler& operator=(SequenceSampler&&) noexcept;

@@ -39,12 +39,20 @@ inline float sanitized(float logit) {
   return value < kLargest ? value : kLargest;
 }
 
-/// Sanitizes one whole block and returns its maximum.
-float sanitize_block(float* logits) {
+inline float difference(float logit, double log_total) {
+  constexpr double kLowest = -static_cast<double>(kLargest);
+  const double exact = static_cast<double>(logit) - log_total;
+  return static_cast<float>(exact > kLowest ? exact : kLowest);
+}
+
+/// Sanitizes one whole block and returns its maximum. Where kLooks, `nans` is not 0 any more after a NaN.
+template <bool kLooks>
+float sanitize_block(float* logits, std::array<std::uint32_t, 16>& nans) {
   std::array<float, 16> lanes;
   lanes.fill(-kInfinity);
   for (std::size_t i = 0; i < kBlockSize; i += lanes.size()) {
     for (std::size_t lane = 0; lane < lanes.size(); ++lane) {
+      if (kLooks) nans[lane] |= logits[i + lane] != logits[i + lane] ? 1 : 0;
       const float value = sanitized(logits[i + lane]);
       logits[i + lane] = value;
       lanes[lane] = value > lanes[lane] ? value : lanes[lane];
@@ -53,22 +61,35 @@ float sanitize_block(float* logits) {
   return *std::ranges::max_element(lanes);
 }
 
-}  // namespace
-
-float sanitize(std::span<float> logits, std::span<float> block_maxima) {
+template <bool kLooks>
+float sanitize_all(std::span<float> logits, std::span<float> block_maxima, bool& nan) {
   const std::size_t whole = logits.size() / kBlockSize;
+  std::array<std::uint32_t, 16> nans{};
   float maximum = -kInfinity;
   for (std::size_t block = 0; block < whole; ++block) {
-    block_maxima[block] = sanitize_block(logits.data() + block * kBlockSize);
+    block_maxima[block] = sanitize_block<kLooks>(logits.data() + block * kBlockSize, nans);
     maximum = std::max(maximum, block_maxima[block]);
   }
   const std::span<float> rest = logits.subspan(whole * kBlockSize);
   if (!rest.empty()) {
+    nan = kLooks && (nan || std::ranges::any_of(rest, [](float logit) { return std::isnan(logit); }));
     std::ranges::transform(rest, rest.begin(), sanitized);
     block_maxima[whole] = *std::ranges::max_element(rest);
     maximum = std::max(maximum, block_maxima[whole]);
   }
+  if (kLooks) nan = nan || std::ranges::any_of(nans, [](std::uint32_t found) { return found != 0; });
   return maximum;
+}
+
+}  // namespace
+
+float sanitize(std::span<float> logits, std::span<float> block_maxima) {
+  bool ignored = false;
+  return sanitize_all<false>(logits, block_maxima, ignored);
+}
+
+float sanitize(std::span<float> logits, std::span<float> block_maxima, bool& nan) {
+  return sanitize_all<true>(logits, block_maxima, nan);
 }
 
 std::size_t first_index_of(std::span<const float> logits, std::span<const float> block_maxima,
@@ -103,6 +124,17 @@ double log_sum_exp(std::span<const float> values, float maximum) {
     total += chunk;
   }
   return maximum + std::log(total);
+}
+
+float log_probability(float logit, double log_total) { return difference(logit, log_total); }
+
+void to_log_probabilities(std::span<float> logits, double log_total) {
+  float* __restrict value = logits.data();
+  const std::size_t count = logits.size();
+  for (std::size_t i = 0; i < count; ++i) {
+    const float log_prob = difference(value[i], log_total);
+    value[i] = value[i] > -kInfinity ? log_prob : -kInfinity;
+  }
 }
 
 }  // namespace peregrine::decoding

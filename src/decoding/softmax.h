@@ -15,6 +15,9 @@ inline constexpr std::size_t kBlockSize = 64;
 /// nothing is above it. `block_maxima` holds ceil(logits / kBlockSize) numbers.
 float sanitize(std::span<float> logits, std::span<float> block_maxima);
 
+/// The same; sets `nan` where there was a NaN.
+float sanitize(std::span<float> logits, std::span<float> block_maxima, bool& nan);
+
 /// The lowest index of `maximum`, which must be the maximum of `logits`.
 std::size_t first_index_of(std::span<const float> logits, std::span<const float> block_maxima, float maximum);
 
@@ -25,5 +28,11 @@ void exponentials(std::span<const float> values, float maximum, std::span<float>
 
 /// log(sum(exp(values))), in a fixed order of summation. `maximum` is the largest of the values, and finite.
 double log_sum_exp(std::span<const float> values, float maximum);
+
+/// A logit above minus infinity as a log-probability; finite even where the difference is not.
+float log_probability(float logit, double log_total);
+
+/// The same for all of `logits`; minus infinity stays.
+void to_log_probabilities(std::span<float> logits, double log_total);
 
 }  // namespace peregrine::decoding

@@ -21,7 +21,7 @@ void HashIndex::reserve(std::size_t count) {
 
 void HashIndex::insert(std::uint64_t hash, std::int32_t index) {
   reserve(used_ + 1);
-  place({hash, index});
+  place({static_cast<std::uint32_t>(hash), index});
   ++used_;
 }
 
@@ -33,7 +33,7 @@ void HashIndex::rebuild(std::size_t slots) {
 }
 
 void HashIndex::place(Slot slot) {
-  std::size_t at = slot.hash & mask();
+  std::size_t at = slot.tag & mask();
   while (slots_[at].index >= 0) at = (at + 1) & mask();
   slots_[at] = slot;
 }

@@ -25,15 +25,16 @@ class HashIndex {
   template <typename Same>
   std::int32_t find(std::uint64_t hash, Same same) const {
     if (slots_.empty()) return -1;
-    for (std::size_t at = hash & mask(); slots_[at].index >= 0; at = (at + 1) & mask()) {
-      if (slots_[at].hash == hash && same(slots_[at].index)) return slots_[at].index;
+    const auto tag = static_cast<std::uint32_t>(hash);
+    for (std::size_t at = tag & mask(); slots_[at].index >= 0; at = (at + 1) & mask()) {
+      if (slots_[at].tag == tag && same(slots_[at].index)) return slots_[at].index;
     }
     return -1;
   }
 
  private:
   struct Slot {
-    std::uint64_t hash = 0;
+    std::uint32_t tag = 0;  ///< The low bits of the hash: slots are copied with beams, so they are small.
     std::int32_t index = -1;
   };
 

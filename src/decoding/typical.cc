@@ -8,13 +8,7 @@ namespace peregrine::decoding {
 
 void cut_typical(Candidates& candidates, float p) {
   const auto logits = candidates.logits();
-  const auto weights = candidates.weights();
-  const auto total = static_cast<double>(candidates.total());
-  const double log_total = candidates.maximum() + std::log(total / static_cast<double>(kUnitWeight));
-  double entropy = 0;
-  for (std::size_t i = 0; i < logits.size(); ++i) {
-    entropy += static_cast<double>(weights[i]) / total * (log_total - logits[i]);
-  }
+  const auto [log_total, entropy] = spread_of(candidates);
   const auto keys = candidates.keys();
   for (std::size_t i = 0; i < logits.size(); ++i) {
     const auto distance = static_cast<float>(std::abs(log_total - logits[i] - entropy));

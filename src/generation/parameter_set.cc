@@ -20,6 +20,7 @@ using core::fail;
 
 constexpr std::int64_t kMaxInt = 2147483647;
 constexpr std::int64_t kMaxSequences = 128;
+constexpr float kMaxLengthPenalty = 10;
 // Below this no two logits that differ would both be drawn; vLLM draws the line at the same place.
 constexpr double kGreedyTemperature = 1e-5;
 
@@ -68,6 +69,8 @@ class Resolver {
     penalties();
     forbidden();
     ends();
+    decided();
+    beams();
     sequences();
     return std::move(out_);
   }
@@ -117,6 +120,10 @@ class Resolver {
     out_.top_p = first(asked_.top_p, defaults_.top_p, out_.top_p);
     out_.min_p = first(asked_.min_p, defaults_.min_p, out_.min_p);
     out_.typical_p = first(asked_.typical_p, defaults_.typical_p, out_.typical_p);
+    // transformers takes 1 for off, too.
+    const auto cutoff = [](double value) { return value < 1 ? static_cast<float>(value) : 0.0f; };
+    out_.epsilon_cutoff = cutoff(asked_.epsilon_cutoff.value_or(0));
+    out_.eta_cutoff = cutoff(asked_.eta_cutoff.value_or(0));
     out_.seed = asked_.seed;
   }
 
@@ -129,6 +136,10 @@ class Resolver {
     const std::int64_t size =
         first(asked_.no_repeat_ngram_size, defaults_.no_repeat_ngram_size, std::int64_t{0});
     out_.no_repeat_ngram_size = static_cast<std::int32_t>(std::min(size, std::int64_t{1024}));
+    out_.encoder_repetition_penalty = static_cast<float>(asked_.encoder_repetition_penalty.value_or(1));
+    out_.encoder_no_repeat_ngram_size =
+        static_cast<std::int32_t>(asked_.encoder_no_repeat_ngram_size.value_or(0));
+    out_.renormalize_logits = asked_.renormalize_logits.value_or(false);
   }
 
   void forbidden() {
@@ -157,31 +168,141 @@ class Resolver {
     check_ids(out_.stop_token_ids, vocab_size_, "stop_token_ids");
   }
 
-  void sequences() {
-    const std::int64_t beams = first(asked_.num_beams, defaults_.num_beams, std::int64_t{1});
-    if (beams > 1) {
-      fail(
-          ErrorKind::kUnsupported,
-          "parameter 'num_beams' must be 1, found {}{}: beam search is not supported yet; set num_beams to 1",
-          beams, asked_.num_beams ? "" : " in the model's generation_config.json");
+  /// What decides over single tokens, beside the ends.
+  void decided() {
+    out_.sequence_bias = asked_.sequence_bias;
+    for (const SequenceBias& bias : out_.sequence_bias) check_ids(bias.ids, vocab_size_, "sequence_bias");
+    out_.begin_suppress_tokens = asked_.begin_suppress_tokens.value_or(Requested::Tokens{});
+    check_ids(out_.begin_suppress_tokens, vocab_size_, "begin_suppress_tokens");
+    if (asked_.forced_bos_token_id) {
+      check_ids(*asked_.forced_bos_token_id, vocab_size_, "forced_bos_token_id");
+      out_.forced_bos_token_id = asked_.forced_bos_token_id->front();
     }
-    // The model's own number is no reason to refuse a request that does not sample.
-    const std::int64_t usual = out_.do_sample ? defaults_.num_return_sequences.value_or(1) : 1;
-    out_.n = static_cast<std::int32_t>(first(asked_.n, asked_.best_of, std::min(usual, kMaxSequences)));
-    if (asked_.best_of && *asked_.best_of != out_.n) {
+    out_.forced_eos_token_ids = asked_.forced_eos_token_id.value_or(Requested::Tokens{});
+    check_ids(out_.forced_eos_token_ids, vocab_size_, "forced_eos_token_id");
+    out_.exponential_decay_length_penalty = asked_.exponential_decay_length_penalty;
+  }
+
+  void beams() {
+    // What the model recommends, and what the request says of sampling, each give way to what the request
+    // says of the other.
+    const bool asked_sampling = out_.do_sample && (asked_.do_sample || asked_.temperature);
+    std::int64_t count = asked_sampling ? 1 : std::min(defaults_.num_beams.value_or(1), kMaxSequences);
+    if (asked_.num_beams) count = *asked_.num_beams;
+    if (count > 1 && out_.do_sample && asked_.do_sample) {
       fail(ErrorKind::kUnsupported,
-           "parameter 'best_of' must be the same as n, {}, found {}: choosing among more sequences is not "
-           "supported yet",
-           out_.n, *asked_.best_of);
+           "parameter 'do_sample' must be false with num_beams above 1, found true with num_beams {}: beams "
+           "do not "
+           "sample; set do_sample to false, or num_beams to 1",
+           count);
     }
-    if (out_.n > 1 && !out_.do_sample) {
+    if (count > 1) out_.do_sample = false;
+    out_.num_beams = static_cast<std::int32_t>(count);
+    groups();
+    out_.length_penalty =
+        std::clamp(first(asked_.length_penalty, defaults_.length_penalty, out_.length_penalty),
+                   -kMaxLengthPenalty, kMaxLengthPenalty);
+    if (asked_.early_stopping) {
+      out_.early_stopping = *asked_.early_stopping;
+    } else if (defaults_.early_stopping) {
+      out_.early_stopping = early_stopping(*defaults_.early_stopping);
+    }
+  }
+
+  static EarlyStopping early_stopping(model_info::EarlyStopping value) {
+    switch (value) {
+      case model_info::EarlyStopping::kFalse:
+        return EarlyStopping::kFalse;
+      case model_info::EarlyStopping::kTrue:
+        return EarlyStopping::kTrue;
+      case model_info::EarlyStopping::kNever:
+        break;
+    }
+    return EarlyStopping::kNever;
+  }
+
+  void groups() {
+    const std::int32_t beams = out_.num_beams;
+    const double rate = asked_.beam_search_diversity_rate.value_or(0);
+    const double penalty = asked_.diversity_penalty.value_or(rate);
+    if (rate > 0 && penalty != rate) {
       fail(ErrorKind::kInvalidArgument,
-           "parameter 'n' must be 1 without sampling, found {}: all sequences would be the same; set "
-           "do_sample or a "
-           "temperature above 0",
-           out_.n);
+           "parameter 'beam_search_diversity_rate' must be the same as diversity_penalty, {}, found {}: they "
+           "are one "
+           "thing; give one of them",
+           penalty, rate);
+    }
+    if (rate > 0 && beams == 1) {
+      fail(ErrorKind::kInvalidArgument,
+           "parameter 'beam_search_diversity_rate' must be 0 without beams, found {}; set num_beams above 1",
+           rate);
+    }
+    const std::int64_t groups = asked_.num_beam_groups.value_or(rate > 0 ? beams : 1);
+    if (beams % groups != 0) {
+      fail(ErrorKind::kInvalidArgument, "parameter 'num_beam_groups' must divide num_beams, {}, found {}",
+           beams, groups);
+    }
+    if (penalty > 0 && groups == 1) {
+      fail(ErrorKind::kInvalidArgument,
+           "parameter 'diversity_penalty' must be 0 with one group of beams, found {}; set num_beam_groups "
+           "to 2 or "
+           "more",
+           penalty);
+    }
+    if (penalty == 0 && groups > 1) {
+      fail(ErrorKind::kInvalidArgument,
+           "parameter 'diversity_penalty' must be above 0 with {} groups of beams, found {}: all groups "
+           "would be the "
+           "same",
+           groups, penalty);
+    }
+    out_.num_beam_groups = static_cast<std::int32_t>(groups);
+    out_.diversity_penalty = static_cast<float>(penalty);
+  }
+
+  void sequences() {
+    const bool beams = out_.num_beams > 1;
+    // The model's own number is no reason to refuse a request that does not sample, or has fewer beams.
+    const std::int64_t most = beams ? out_.num_beams : out_.do_sample ? kMaxSequences : 1;
+    const std::int64_t usual = std::min(defaults_.num_return_sequences.value_or(1), most);
+    out_.n = static_cast<std::int32_t>(first(asked_.n, asked_.best_of, usual));
+    out_.best_of = std::max(out_.n, static_cast<std::int32_t>(asked_.best_of.value_or(1)));
+    if (asked_.best_of && *asked_.best_of != out_.n) check_best_of(*asked_.best_of);
+    if (beams && out_.n > out_.num_beams) {
+      fail(ErrorKind::kInvalidArgument, "parameter 'n' must be at most num_beams, {}{}, found {}",
+           out_.num_beams, asked_.num_beams ? "" : " in the model's generation_config.json", out_.n);
+    }
+    if (out_.n > 1 && !out_.do_sample && !beams) {
+      fail(
+          ErrorKind::kInvalidArgument,
+          "parameter 'n' must be 1 without sampling or beams, found {}: all sequences would be the same; set "
+          "do_sample or a temperature above 0, or num_beams",
+          out_.n);
     }
     out_.top_n_tokens = static_cast<std::int32_t>(asked_.top_n_tokens.value_or(0));
+    if (asked_.prompt_logprobs) out_.prompt_logprobs = static_cast<std::int32_t>(*asked_.prompt_logprobs);
+  }
+
+  /// `best_of` differs from n.
+  void check_best_of(std::int64_t best_of) const {
+    if (best_of < out_.n) {
+      fail(ErrorKind::kInvalidArgument, "parameter 'best_of' must be at least n, {}, found {}", out_.n,
+           best_of);
+    }
+    if (out_.num_beams > 1) {
+      fail(ErrorKind::kInvalidArgument,
+           "parameter 'best_of' must be the same as n, {}, with num_beams above 1, found {}: the best are "
+           "chosen of "
+           "the {} beams",
+           out_.n, best_of, out_.num_beams);
+    }
+    if (!out_.do_sample) {
+      fail(ErrorKind::kInvalidArgument,
+           "parameter 'best_of' must be the same as n, {}, without sampling, found {}: all sequences would "
+           "be the "
+           "same; set do_sample or a temperature above 0",
+           out_.n, best_of);
+    }
   }
 
   const Requested& asked_;

@@ -44,7 +44,9 @@ class ParameterSet {
   /// counts beside the output. Sampling is on where do_sample says so; else where the model's do_sample does;
   /// else if the request gives a temperature (as LMI since 0.32); and never at temperature 0. Defaults of the
   /// model that cannot hold here are passed over: ids outside the vocabulary, a max_length the prompt has
-  /// used up. Throws Error(kInvalidArgument or kUnsupported) that names the parameter.
+  /// used up. Beams never sample: the model's do_sample gives way to beams, the model's num_beams to a
+  /// request that samples; a request that asks for both is refused. Throws Error(kInvalidArgument or
+  /// kUnsupported) that names the parameter.
   Parameters resolve(const model_info::ModelInfo& model, std::int64_t vocab_size,
                      std::int64_t prompt_size = 0) const;
 

@@ -19,15 +19,22 @@ struct Requested {
 
   std::optional<std::int64_t> max_new_tokens, max_length, min_new_tokens, min_length;
   std::optional<bool> do_sample;
-  std::optional<double> temperature, top_p, min_p, typical_p;
+  std::optional<double> temperature, top_p, min_p, typical_p, epsilon_cutoff, eta_cutoff;
   std::optional<std::int64_t> top_k;
   std::optional<std::uint64_t> seed;
-  std::optional<double> repetition_penalty, presence_penalty, frequency_penalty;
-  std::optional<std::int64_t> no_repeat_ngram_size;
+  std::optional<double> repetition_penalty, presence_penalty, frequency_penalty, encoder_repetition_penalty;
+  std::optional<std::int64_t> no_repeat_ngram_size, encoder_no_repeat_ngram_size;
+  std::vector<SequenceBias> sequence_bias;
   std::optional<std::vector<Tokens>> bad_words_ids;
-  std::optional<Tokens> suppress_tokens, eos_token_id, stop_token_ids;
-  std::optional<bool> ignore_eos_token;
-  std::optional<std::int64_t> n, best_of, num_beams, top_n_tokens;
+  std::optional<Tokens> suppress_tokens, begin_suppress_tokens, eos_token_id, stop_token_ids;
+  std::optional<Tokens> forced_bos_token_id;  ///< One.
+  std::optional<Tokens> forced_eos_token_id;
+  std::optional<ExponentialDecay> exponential_decay_length_penalty;
+  std::optional<bool> ignore_eos_token, renormalize_logits;
+  std::optional<std::int64_t> n, best_of, top_n_tokens, prompt_logprobs;
+  std::optional<std::int64_t> num_beams, num_beam_groups;
+  std::optional<double> diversity_penalty, beam_search_diversity_rate, length_penalty;
+  std::optional<EarlyStopping> early_stopping;
 };
 
 /// A parameter as the table has it: what it is, and how it is read.

@@ -26,13 +26,22 @@ constexpr std::int32_t kMax = std::numeric_limits<std::int32_t>::max();
 /// Every field except the seed. A field that is new does not compile here: it belongs into the messages too.
 auto fields(const Parameters& parameters) {
   const auto& [max_new_tokens, min_new_tokens, min_length, do_sample, temperature, top_k, top_p, min_p,
-               typical_p, seed, repetition_penalty, presence_penalty, frequency_penalty, no_repeat_ngram_size,
-               bad_words_ids, suppress_tokens, eos_token_ids, stop_token_ids, n, num_beams, top_n_tokens] =
-      parameters;
+               typical_p, epsilon_cutoff, eta_cutoff, seed, repetition_penalty, presence_penalty,
+               frequency_penalty, no_repeat_ngram_size, encoder_repetition_penalty,
+               encoder_no_repeat_ngram_size, sequence_bias, bad_words_ids, suppress_tokens,
+               begin_suppress_tokens, forced_bos_token_id, forced_eos_token_ids,
+               exponential_decay_length_penalty, renormalize_logits, eos_token_ids, stop_token_ids, n,
+               best_of, num_beams, num_beam_groups, diversity_penalty, length_penalty, early_stopping,
+               stop_strings, top_n_tokens, prompt_logprobs] = parameters;
   static_cast<void>(seed);
   return std::tie(max_new_tokens, min_new_tokens, min_length, do_sample, temperature, top_k, top_p, min_p,
-                  typical_p, repetition_penalty, presence_penalty, frequency_penalty, no_repeat_ngram_size,
-                  bad_words_ids, suppress_tokens, eos_token_ids, stop_token_ids, n, num_beams, top_n_tokens);
+                  typical_p, epsilon_cutoff, eta_cutoff, repetition_penalty, presence_penalty,
+                  frequency_penalty, no_repeat_ngram_size, encoder_repetition_penalty,
+                  encoder_no_repeat_ngram_size, sequence_bias, bad_words_ids, suppress_tokens,
+                  begin_suppress_tokens, forced_bos_token_id, forced_eos_token_ids,
+                  exponential_decay_length_penalty, renormalize_logits, eos_token_ids, stop_token_ids, n,
+                  best_of, num_beams, num_beam_groups, diversity_penalty, length_penalty, early_stopping,
+                  stop_strings, top_n_tokens, prompt_logprobs);
 }
 
 class Draw {
@@ -75,6 +84,17 @@ Parameters draw_parameters(std::uint32_t seed) {
   p.top_p = draw.number(0, 1);
   p.min_p = draw.number(0, 1);
   p.typical_p = draw.number(0, 1);
+  p.epsilon_cutoff = draw.number(0, 1);
+  p.eta_cutoff = draw.number(0, 1);
+  p.encoder_repetition_penalty = draw.number(0.001f, 1000);
+  p.encoder_no_repeat_ngram_size = draw.integer(0, 1024);
+  for (int i = draw.integer(0, 3); i > 0; --i)
+    p.sequence_bias.push_back({draw.ids(1, 5), draw.number(-9, 9)});
+  p.begin_suppress_tokens = draw.ids(0, 3);
+  if (draw.coin()) p.forced_bos_token_id = draw.integer(0);
+  p.forced_eos_token_ids = draw.ids(0, 3);
+  if (draw.coin()) p.exponential_decay_length_penalty = {draw.integer(0), draw.number(0.001f, 1000)};
+  p.renormalize_logits = draw.coin();
   p.repetition_penalty = draw.number(0.001f, 1000);
   p.presence_penalty = draw.number(-2, 2);
   p.frequency_penalty = draw.number(-2, 2);
@@ -83,9 +103,16 @@ Parameters draw_parameters(std::uint32_t seed) {
   p.suppress_tokens = draw.ids(0, 100);
   p.eos_token_ids = draw.ids(0, 3);
   p.stop_token_ids = draw.ids(0, 3);
-  p.n = draw.integer(1);
   p.num_beams = draw.integer(1);
+  p.n = draw.integer(1, p.num_beams > 1 ? p.num_beams : kMax);
+  p.best_of = draw.integer(1);
+  p.num_beam_groups = draw.integer(1);
+  p.diversity_penalty = draw.number(-10, 10);
+  p.length_penalty = draw.number(-10, 10);
+  p.early_stopping = static_cast<generation::EarlyStopping>(draw.integer(0, 2));
+  for (int i = draw.integer(0, 3); i > 0; --i) p.stop_strings.push_back(draw.coin() ? "\n" : "\xf0\x9f");
   p.top_n_tokens = draw.integer(0);
+  if (draw.coin()) p.prompt_logprobs = draw.integer(0);
   return p;
 }
 
@@ -137,6 +164,11 @@ TEST(ConvertParameters, RefusesNumbersThatAreNotFinite) {
       {"repetition_penalty", &wire::Sampling::set_repetition_penalty},
       {"presence_penalty", &wire::Sampling::set_presence_penalty},
       {"frequency_penalty", &wire::Sampling::set_frequency_penalty},
+      {"diversity_penalty", &wire::Sampling::set_diversity_penalty},
+      {"length_penalty", &wire::Sampling::set_length_penalty},
+      {"epsilon_cutoff", &wire::Sampling::set_epsilon_cutoff},
+      {"eta_cutoff", &wire::Sampling::set_eta_cutoff},
+      {"encoder_repetition_penalty", &wire::Sampling::set_encoder_repetition_penalty},
   };
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   for (const auto& [name, set] : setters) {
@@ -153,6 +185,26 @@ TEST(ConvertParameters, RefusesWhatIsOutOfRange) {
   EXPECT_THAT(refusal([](auto& m) { m.set_n(0); }), HasSubstr("n is 0; it must be at least 1"));
   EXPECT_THAT(refusal([](auto& m) { m.set_n(-kMax); }), HasSubstr("n is"));
   EXPECT_THAT(refusal([](auto& m) { m.set_num_beams(0); }), HasSubstr("num_beams"));
+  EXPECT_THAT(refusal([](auto& m) { m.set_best_of(0); }), HasSubstr("best_of is 0; it must be at least 1"));
+  EXPECT_THAT(refusal([](auto& m) {
+                m.set_num_beams(2);
+                m.set_n(3);
+              }),
+              HasSubstr("n is 3; it must be at most num_beams, 2"));
+  EXPECT_THAT(refusal([](auto& m) { m.set_num_beam_groups(0); }), HasSubstr("num_beam_groups"));
+  EXPECT_THAT(refusal([](auto& m) { m.set_early_stopping(3); }), HasSubstr("early_stopping is 3"));
+  EXPECT_THAT(refusal([](auto& m) { m.add_stop_strings(""); }), HasSubstr("stop_strings"));
+  EXPECT_THAT(refusal([](auto& m) { m.set_prompt_logprobs(-1); }), HasSubstr("prompt_logprobs"));
+  EXPECT_THAT(refusal([](auto& m) { m.set_encoder_repetition_penalty(0); }),
+              HasSubstr("encoder_repetition_penalty"));
+  EXPECT_THAT(refusal([](auto& m) { m.set_encoder_no_repeat_ngram_size(-1); }),
+              HasSubstr("encoder_no_repeat_ngram_size"));
+  EXPECT_THAT(refusal([](auto& m) { m.add_sequence_bias(); }), HasSubstr("sequence_bias"));
+  EXPECT_THAT(refusal([](auto& m) { m.add_begin_suppress_tokens(-1); }), HasSubstr("begin_suppress_tokens"));
+  EXPECT_THAT(refusal([](auto& m) { m.set_forced_bos_token_id(-1); }), HasSubstr("forced_bos_token_id"));
+  EXPECT_THAT(refusal([](auto& m) { m.add_forced_eos_token_ids(-1); }), HasSubstr("forced_eos_token_ids"));
+  EXPECT_THAT(refusal([](auto& m) { m.mutable_exponential_decay_length_penalty(); }),
+              HasSubstr("exponential_decay_length_penalty is 0"));
   EXPECT_THAT(refusal([](auto& m) { m.set_min_new_tokens(-1); }), HasSubstr("min_new_tokens"));
   EXPECT_THAT(refusal([](auto& m) { m.set_min_length(-1); }), HasSubstr("min_length"));
   EXPECT_THAT(refusal([](auto& m) { m.set_top_k(-1); }), HasSubstr("top_k"));

@@ -4,7 +4,6 @@
 #include <cmath>
 #include <limits>
 #include <map>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -23,22 +22,10 @@ constexpr float kInf = std::numeric_limits<float>::infinity();
 constexpr double kTolerance = 1e-5;
 constexpr char kFixture[] = "golden/logits_transforms/expected.json";
 
-// Transforms of transformers that are not among Parameters.
-const std::set<std::string> kOutOfScope = {"epsilon_cutoff",
-                                           "eta_cutoff",
-                                           "encoder_repetition_penalty",
-                                           "encoder_no_repeat_ngram_size",
-                                           "sequence_bias",
-                                           "begin_suppress_tokens",
-                                           "forced_bos_token_id",
-                                           "forced_eos_token_id",
-                                           "renormalize_logits",
-                                           "exponential_decay_length_penalty"};
-
 struct Case {
   std::string label;
   generation::Parameters parameters;
-  std::vector<std::int32_t> context;
+  std::vector<std::int32_t> context, encoder;
   std::size_t prompt_size = 0;
   std::vector<float> input, output, probabilities;
   std::size_t kept = 0;
@@ -79,8 +66,35 @@ void read_parameter(const std::string& name, const core::JsonView& value, Case& 
     p.min_length = integer();
   } else if (name == "min_new_tokens") {
     p.min_new_tokens = integer();
-  } else if (name == "prompt_length") {
+  } else if (name == "prompt_length" || name == "begin_index") {
     out.prompt_size = static_cast<std::size_t>(integer());
+  } else if (name == "epsilon_cutoff") {
+    p.epsilon_cutoff = number();
+  } else if (name == "eta_cutoff") {
+    p.eta_cutoff = number();
+  } else if (name == "encoder_repetition_penalty") {
+    p.encoder_repetition_penalty = number();
+  } else if (name == "encoder_no_repeat_ngram_size") {
+    p.encoder_no_repeat_ngram_size = integer();
+  } else if (name == "sequence_bias") {
+    for (const auto& item : value.items()) {
+      const auto parts = item.items();
+      p.sequence_bias.push_back({ids(parts.at(0)), static_cast<float>(parts.at(1).as_number())});
+    }
+  } else if (name == "begin_suppress_tokens") {
+    p.begin_suppress_tokens = ids(value);
+  } else if (name == "forced_bos_token_id") {
+    p.forced_bos_token_id = integer();
+  } else if (name == "forced_eos_token_id") {
+    p.forced_eos_token_ids = ids(value);
+  } else if (name == "max_length") {
+    p.max_new_tokens = integer() - static_cast<std::int32_t>(out.prompt_size);
+  } else if (name == "exponential_decay_length_penalty") {
+    const auto parts = value.items();
+    p.exponential_decay_length_penalty = {static_cast<std::int32_t>(parts.at(0).as_int(0, 1 << 30)),
+                                          static_cast<float>(parts.at(1).as_number())};
+  } else if (name == "renormalize_logits") {
+    p.renormalize_logits = value.as_bool();
   } else if (name == "suppress_tokens") {
     p.suppress_tokens = ids(value);
   } else if (name == "eos_token_id") {
@@ -92,29 +106,24 @@ void read_parameter(const std::string& name, const core::JsonView& value, Case& 
   }
 }
 
-std::vector<Case> read_cases(std::size_t& out_of_scope) {
+std::vector<Case> read_cases() {
   const std::string text = core::read_file(testing::test_data() / kFixture, 1 << 24);
   const auto document = core::parse_json(text, "expected.json");
   std::vector<Case> cases;
   for (const auto& item : core::JsonView(document, "expected.json").at("cases").items()) {
     Case next;
-    next.label = std::string(item.at("name").as_string()) + " " + std::to_string(cases.size() + out_of_scope);
+    next.label = std::string(item.at("name").as_string()) + " " + std::to_string(cases.size());
     next.context = ids(item.at("context_ids"));
     next.prompt_size = next.context.size();
     next.input = floats(item.at("input_logits"));
     next.output = floats(item.at("output_logits"));
     next.probabilities = floats(item.at("probabilities"));
     next.kept = static_cast<std::size_t>(item.at("kept").as_int(0, 1 << 30));
-    bool in_scope = true;
+    if (const auto encoder = item.find("encoder_ids")) next.encoder = ids(*encoder);
     for (const auto& [name, value] : item.at("params").members()) {
-      if (kOutOfScope.contains(std::string(name))) in_scope = false;
-      if (in_scope) read_parameter(std::string(name), value, next);
+      read_parameter(std::string(name), value, next);
     }
-    if (in_scope) {
-      cases.push_back(std::move(next));
-    } else {
-      ++out_of_scope;
-    }
+    cases.push_back(std::move(next));
   }
   return cases;
 }
@@ -129,7 +138,8 @@ struct Transformed {
 Transformed transform(const Case& c) {
   std::vector<float> logits = c.input;
   const auto vocab = static_cast<std::int64_t>(logits.size());
-  ProcessorChain chain(c.parameters, vocab, static_cast<std::int64_t>(c.prompt_size), c.context.size());
+  ProcessorChain chain(c.parameters, vocab, static_cast<std::int64_t>(c.prompt_size), c.context.size(),
+                       c.encoder);
   for (std::size_t i = 0; i < c.context.size(); ++i)
     chain.append(std::span(c.context).first(i + 1), i >= c.prompt_size);
   chain.apply(logits, c.context);
@@ -143,6 +153,8 @@ Transformed transform(const Case& c) {
   if (c.parameters.top_p < 1) cut_top_p(candidates, c.parameters.top_p);
   if (c.parameters.min_p > 0) cut_min_p(candidates, c.parameters.min_p);
   if (c.parameters.typical_p < 1) cut_typical(candidates, c.parameters.typical_p);
+  if (c.parameters.epsilon_cutoff > 0) cut_epsilon(candidates, c.parameters.epsilon_cutoff);
+  if (c.parameters.eta_cutoff > 0) cut_eta(candidates, c.parameters.eta_cutoff);
   Transformed out{std::vector<float>(logits.size(), -kInf), std::vector<double>(logits.size()),
                   candidates.size()};
   for (std::size_t i = 0; i < candidates.size(); ++i) {
@@ -156,9 +168,8 @@ Transformed transform(const Case& c) {
 
 TEST(LogitsTransforms, MatchTransformers) {
   PEREGRINE_REQUIRE_TEST_DATA(kFixture);
-  std::size_t out_of_scope = 0;
-  const auto cases = read_cases(out_of_scope);
-  ASSERT_GE(cases.size(), 38u);
+  const auto cases = read_cases();
+  ASSERT_GE(cases.size(), 55u);
   double worst_logit = 0, worst_probability = 0;
   for (const Case& c : cases) {
     SCOPED_TRACE(c.label);
@@ -175,14 +186,13 @@ TEST(LogitsTransforms, MatchTransformers) {
     EXPECT_LE(worst_probability, kTolerance);
   }
   RecordProperty("cases", static_cast<int>(cases.size()));
-  std::printf("%zu cases (%zu out of scope), largest error: logits %.2g, probabilities %.2g\n", cases.size(),
-              out_of_scope, worst_logit, worst_probability);
+  std::printf("%zu cases, largest error: logits %.2g, probabilities %.2g\n", cases.size(), worst_logit,
+              worst_probability);
 }
 
 TEST(LogitsTransforms, TheSamplerDrawsByTheseProbabilities) {
   PEREGRINE_REQUIRE_TEST_DATA(kFixture);
-  std::size_t out_of_scope = 0;
-  for (Case& c : read_cases(out_of_scope)) {
+  for (Case& c : read_cases()) {
     SCOPED_TRACE(c.label);
     c.parameters.do_sample = true;
     const std::span<const std::int32_t> prompt = std::span(c.context).first(c.prompt_size);
@@ -192,7 +202,7 @@ TEST(LogitsTransforms, TheSamplerDrawsByTheseProbabilities) {
     std::map<std::size_t, int> counts;
     for (int seed = 0; seed < kDraws; ++seed) {
       SequenceSampler sampler(c.parameters, static_cast<std::uint64_t>(seed), 0,
-                              static_cast<std::int64_t>(c.input.size()), prompt, generated);
+                              static_cast<std::int64_t>(c.input.size()), prompt, generated, c.encoder);
       SampledToken token;
       std::vector<float> logits = c.input;
       sampler.sample(logits, scratch, token);
