@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "model/decoder_weights.h"
+#include "model/encoder.h"
 #include "model/family.h"
 #include "model/rotary.h"
 #include "model/step_buffers.h"
@@ -31,6 +32,12 @@ void check_types(const DecoderTypes& types, const ops::Device& device) {
     fail(ErrorKind::kUnsupported, "a KV cache of type {} is not supported; use float32 or bfloat16",
          core::to_string(types.cache));
   }
+}
+
+ops::Matrix rows_of(const ops::Matrix& matrix, std::int64_t first, std::int64_t count) {
+  ops::Matrix out = matrix.first_rows(count);
+  out.data += static_cast<std::size_t>(first * matrix.stride) * core::size_of(matrix.dtype);
+  return out;
 }
 
 /// Enqueues the operations of one step. Lives for the call of forward().
@@ -81,6 +88,7 @@ class StepRunner {
       case ResidualOrder::kSandwich:
         norm(layer.attention_norm, at_.normed);
         attention(layer, index);
+        if (config_.cross_attention) cross_attention(layer, index);
         norm(layer.mlp_norm, at_.normed);
         mlp(layer, at_.normed);
         break;
@@ -202,12 +210,33 @@ class StepRunner {
                        .alibi_slopes = weights_.alibi_slopes.floats(),
                        .alibi_scale = config_.alibi.scale,
                        .alibi_in_bfloat16 = config_.alibi.in_bfloat16,
+                       .distance_bias = weights_.distance_bias.floats(),
+                       .distance_limit = config_.relative.max_distance,
                        .out = at_.attention});
     linear_to_residual(layer.attention_out, layer.attention_after_norm, at_.attention);
   }
 
+  /// Distances between the text and what answers it mean nothing: there is no bias.
+  void cross_attention(const LayerWeights& layer, std::int32_t index) {
+    norm(layer.cross_norm, at_.normed);
+    const ops::Matrix queries = at_.qkv.columns(0, std::int64_t{config_.heads} * config_.head_dim);
+    linear(layer.cross_query, at_.normed, queries);
+    stream_.attention({.batch = step_.cross_batch,
+                       .queries = queries,
+                       .heads = config_.heads,
+                       .cache = &cache_,
+                       .layer = index,
+                       .scale = attention_scale(index),
+                       .alibi_slopes = {},
+                       .lengths = step_.cross_lengths,
+                       .out = at_.attention});
+    linear_to_residual(layer.cross_out, {}, at_.attention);
+  }
+
   void mlp(const LayerWeights& layer, const ops::Matrix& in) {
-    if (config_.gated_mlp) {
+    if (layer.router.weight) {
+      experts(layer, in);
+    } else if (config_.gated_mlp) {
       linear(layer.mlp_up, in, at_.up);
       stream_.gated_activation({.activation = config_.activation, .in = at_.up, .out = at_.gated});
       linear_to_residual(layer.mlp_down, layer.mlp_after_norm, at_.gated);
@@ -215,6 +244,33 @@ class StepRunner {
       linear(layer.mlp_up, in, at_.up, config_.activation);
       linear_to_residual(layer.mlp_down, layer.mlp_after_norm, at_.up);
     }
+  }
+
+  void experts(const LayerWeights& layer, const ops::Matrix& in) {
+    const ExpertsConfig& experts = config_.experts;
+    const RoutedActivations& routed = at_.routed;
+    linear(layer.router, in, routed.scores);
+    stream_.route({.scores = routed.scores,
+                   .experts = experts.count,
+                   .per_row = experts.per_token,
+                   .normalized = experts.normalized,
+                   .shared = experts.has_shared(),
+                   .chosen = routed.chosen,
+                   .weights = routed.weights});
+    stream_.experts({.in = in,
+                     .up = layer.expert_up,
+                     .down = layer.expert_down,
+                     .activation = config_.activation,
+                     .per_row = experts.of_token(),
+                     .chosen = routed.chosen,
+                     .weights = routed.weights,
+                     .order = routed.order,
+                     .gathered = routed.gathered,
+                     .raised = routed.raised,
+                     .gated = routed.gated,
+                     .lowered = routed.lowered,
+                     .residual = at_.residual,
+                     .out = at_.residual});
   }
 
   void head() {
@@ -277,22 +333,65 @@ class LoadedDecoder : public Decoder {
 
   ops::Matrix forward(ops::Stream& stream, StepBuffers& buffers, ops::KvCache& cache,
                       std::span<const StepSequence> sequences) const override {
+    DecoderBuffers& own = own_buffers(buffers);
+    check_cache(cache.spec());
+    const PlannedStep step = own.plan(stream, sequences, cache.spec().blocks);
+    const Activations activations = own.activations(step.batch.rows, step.logit_rows);
+    StepRunner(config_, weights_, stream, cache, step, activations).run(rotary_scale_);
+    return step.logits;
+  }
+
+  void store_cross(ops::Stream& stream, StepBuffers& buffers, ops::KvCache& cache,
+                   const EncodedBatch& encoded,
+                   std::span<const std::span<const std::int32_t>> blocks) const override {
+    DecoderBuffers& own = own_buffers(buffers);
+    check_cache(cache.spec());
+    CrossBuffers* cross = own.cross();
+    if (cross == nullptr) fail(ErrorKind::kInternal, "the model has no cross-attention");
+    if (encoded.hidden.cols != config_.hidden_size || encoded.hidden.dtype != types_.compute) {
+      fail(ErrorKind::kInternal, "cross-attention: texts are {} wide in {}; the model takes {} in {}",
+           encoded.hidden.cols, core::to_string(encoded.hidden.dtype), config_.hidden_size,
+           core::to_string(types_.compute));
+    }
+    const auto ranges = cross->plan(stream, encoded.lengths, blocks, cache.spec().blocks);
+    for (std::int32_t index = 0; index < config_.layers; ++index) {
+      const Linear& key_value = weights_.layers[static_cast<std::size_t>(index)].cross_key_value;
+      for (const CrossRange& range : ranges) {
+        const ops::Matrix out = own.cross_key_value(range.batch.rows);
+        stream.linear({.in = rows_of(encoded.hidden, range.first_row, range.batch.rows),
+                       .weight = key_value.weight.get(),
+                       .bias = key_value.bias.floats(),
+                       .activation = ops::Activation::kNone,
+                       .residual = {},
+                       .out = out});
+        // There are neither queries nor rotations: keys and values go to the cache as they are.
+        stream.rotate_and_store({.batch = range.batch,
+                                 .qkv = out,
+                                 .heads = 0,
+                                 .cosines = {},
+                                 .sines = {},
+                                 .cache = &cache,
+                                 .layer = index});
+      }
+    }
+  }
+
+ private:
+  static DecoderBuffers& own_buffers(StepBuffers& buffers) {
     auto* own = dynamic_cast<DecoderBuffers*>(&buffers);
     if (own == nullptr) fail(ErrorKind::kInternal, "step: the buffers are not a decoder's");
-    const auto& spec = cache.spec();
+    return *own;
+  }
+
+  void check_cache(const ops::KvCacheSpec& spec) const {
     if (spec.layers != config_.layers || spec.kv_heads != config_.kv_heads ||
         spec.head_dim != config_.head_dim) {
       fail(ErrorKind::kInternal,
            "step: the KV cache is for {} layers, {} heads of {}; the model has {}, {} of {}", spec.layers,
            spec.kv_heads, spec.head_dim, config_.layers, config_.kv_heads, config_.head_dim);
     }
-    const PlannedStep step = own->plan(stream, sequences, spec.blocks);
-    const Activations activations = own->activations(step.batch.rows, step.logit_rows);
-    StepRunner(config_, weights_, stream, cache, step, activations).run(rotary_scale_);
-    return step.logits;
   }
 
- private:
   DecoderConfig config_;
   DecoderTypes types_;
   ops::Device& device_;
@@ -307,6 +406,13 @@ std::unique_ptr<Decoder> Decoder::load(const DecoderConfig& config, const Family
                                        weights::TensorSource& source, ops::Device& device,
                                        const DecoderTypes& types, const LoadProgress& progress) {
   check_types(types, device);
+  if (config.experts.count > 0 && config.residual == ResidualOrder::kSandwich) {
+    fail(ErrorKind::kInternal, "family {}: experts with a norm behind them are not supported", config.family);
+  }
+  if (config.cross_attention && config.residual != ResidualOrder::kSequential) {
+    fail(ErrorKind::kInternal, "family {}: cross-attention goes with sequential residuals only",
+         config.family);
+  }
   DecoderWeights weights = load_weights(config, family, source, device, types.weights, progress);
   return std::make_unique<LoadedDecoder>(config, types, device, std::move(weights));
 }

@@ -2,22 +2,19 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
 
 #include "core/dtype.h"
 #include "model/decoder_config.h"
+#include "model/load_progress.h"
 #include "model/step.h"
 #include "model_info/model_info.h"
 #include "ops/device.h"
 #include "weights/tensor_source.h"
 
 namespace peregrine::model {
-
-/// Called while a model loads with bytes of weights done and in all; from the loading thread.
-using LoadProgress = std::function<void(std::uint64_t done, std::uint64_t total)>;
 
 /// Data types of a loaded model, all decided (no "auto" left).
 struct DecoderTypes {
@@ -26,13 +23,21 @@ struct DecoderTypes {
   core::DType cache = core::DType::kF32;    ///< Keys and values: float32 or bfloat16.
 };
 
+/// The most that one batch of an encoder may hold; buffers are planned from it.
+struct EncoderLimits {
+  std::int32_t rows = 0;  ///< Tokens.
+  std::int32_t sequences = 0;
+};
+
 /// The most that one step may hold; buffers are planned from it.
 struct StepLimits {
   std::int32_t rows = 0;  ///< Tokens.
   std::int32_t sequences = 0;
   std::int32_t logit_rows = 0;
   std::int32_t blocks_per_sequence = 0;
-  std::int32_t slots = 0;  ///< Slots for tokens sampled last.
+  std::int32_t slots = 0;                      ///< Slots for tokens sampled last.
+  EncoderLimits encoder;                       ///< Of one store_cross(); only with cross_attention.
+  std::int32_t cross_blocks_per_sequence = 0;  ///< Likewise.
 };
 
 /// Device and host memory of the steps that may be in flight at once; fixed addresses, planned at start.
@@ -76,6 +81,14 @@ class Decoder {
   /// Error(kInternal) where `sequences` exceed the limits; allocates nothing.
   virtual ops::Matrix forward(ops::Stream& stream, StepBuffers& buffers, ops::KvCache& cache,
                               std::span<const StepSequence> sequences) const = 0;
+
+  /// Only with cross_attention: enqueues the cross-attention keys and values of all layers for the texts of
+  /// `encoded`, text i to the cache's blocks `blocks[i]` (kBlockTokens positions each; an empty list: it is
+  /// not wanted any more). Spans are read during the call only. At most one may be under way: the caller lets
+  /// the step that follows it end before it calls this again.
+  virtual void store_cross(ops::Stream& stream, StepBuffers& buffers, ops::KvCache& cache,
+                           const struct EncodedBatch& encoded,
+                           std::span<const std::span<const std::int32_t>> blocks) const = 0;
 };
 
 }  // namespace peregrine::model

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -28,7 +29,9 @@ enum class ResidualOrder : std::uint8_t {
 enum class PositionKind : std::uint8_t {
   kRotary,
   kAlibi,
-  kLearned,  ///< A row of a table, added to the embedding (Radford et al. 2019). GPT-2, OPT.
+  kLearned,   ///< A row of a table, added to the embedding (Radford et al. 2019). GPT-2, OPT.
+  kRelative,  ///< A bias for each head and bucket of distances, the same in all layers (Raffel et al. 2020).
+              ///< T5.
 };
 
 enum class RotaryScaling : std::uint8_t {
@@ -69,6 +72,34 @@ struct LearnedPositionsConfig {
   std::int32_t offset = 0;  ///< The row of position 0.
 };
 
+/// Distances share buckets: the small ones have one each, larger ones up to `max_distance` logarithmically
+/// more, all beyond the last one (Raffel et al. 2020, section 2.1).
+struct RelativePositionsConfig {
+  std::int32_t buckets = 32;
+  std::int32_t max_distance = 128;
+};
+
+/// A mixture of experts in the place of the MLP (Shazeer et al. 2017, Jiang et al. 2024).
+struct ExpertsConfig {
+  std::int32_t count = 0;              ///< 0: the MLP is dense.
+  std::int32_t per_token = 0;          ///< Experts chosen for each token.
+  bool normalized = true;              ///< The chosen experts' weights are divided by their sum.
+  std::int64_t intermediate_size = 0;  ///< Of an expert.
+  /// Where positive, the intermediate size of a further expert that every token takes, weighed by the sigmoid
+  /// of a gate of its own. Qwen2-MoE.
+  std::int64_t shared_intermediate_size = 0;
+  std::vector<std::int32_t> dense_layers;  ///< Layers that have an MLP (intermediate_size) all the same.
+
+  bool has_shared() const { return shared_intermediate_size > 0; }
+  /// Experts that a layer has, and those that a token takes, the shared one included.
+  std::int32_t all() const { return count + (has_shared() ? 1 : 0); }
+  std::int32_t of_token() const { return per_token + (has_shared() ? 1 : 0); }
+
+  bool in_layer(std::int32_t layer) const {
+    return count > 0 && std::find(dense_layers.begin(), dense_layers.end(), layer) == dense_layers.end();
+  }
+};
+
 /// Which layers have the sliding window.
 enum class WindowLayers : std::uint8_t {
   kAll,
@@ -85,18 +116,24 @@ struct DecoderConfig {
   std::int32_t head_dim = 0;
   std::int64_t intermediate_size = 0;
   std::int64_t max_positions = 0;  ///< Longest context the model is meant for.
+  /// The context to serve where nobody says; 0: max_positions. For models whose positions have no end.
+  std::int64_t usual_positions = 0;
 
   ops::NormKind norm = ops::NormKind::kLayer;
   float norm_epsilon = 1e-5f;
   float norm_weight_offset = 0.0f;  ///< Added to every stored norm weight: Gemma stores weight - 1.
   bool embedding_norm = false;      ///< A norm between the embedding and the first layer. BLOOM.
   bool final_norm = true;           ///< A norm before the output layer.
+  float final_norm_scale = 1.0f;    ///< The final norm's weight is multiplied with it (T5 with a tied head).
   ResidualOrder residual = ResidualOrder::kSequential;
 
   PositionKind positions = PositionKind::kRotary;
   RotaryConfig rotary;
   AlibiConfig alibi;
   LearnedPositionsConfig learned;
+  RelativePositionsConfig relative;
+  /// Every layer attends to an encoder's output between its own attention and the MLP. T5's decoder.
+  bool cross_attention = false;
   float attention_scale = 1.0f;
   bool attention_scale_by_layer = false;  ///< Layer i divides its scores by i + 1 as well. Stanford's GPT-2s.
   float attention_soft_cap = 0.0f;        ///< See ops::AttentionArgs; 0: none.
@@ -108,6 +145,7 @@ struct DecoderConfig {
 
   ops::Activation activation = ops::Activation::kGelu;
   bool gated_mlp = false;  ///< The up projection has 2 * intermediate_size rows: gate, then up.
+  ExpertsConfig experts;   ///< Their MLPs are gated.
 
   bool norm_bias = true;
   bool qkv_bias = false;

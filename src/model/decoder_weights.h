@@ -10,29 +10,11 @@
 #include "model/decoder.h"
 #include "model/decoder_config.h"
 #include "model/family.h"
+#include "model/weights.h"
 #include "ops/device.h"
 #include "weights/tensor_source.h"
 
 namespace peregrine::model {
-
-/// A float32 vector on the device: the weight or bias of a norm, or the bias of a linear layer. Empty where
-/// the model has none.
-struct Vector {
-  ops::Buffer buffer;
-  std::int64_t size = 0;
-
-  ops::Floats floats() const { return {buffer.address(), size}; }
-};
-
-struct Norm {
-  Vector weight;
-  Vector bias;
-};
-
-struct Linear {
-  std::unique_ptr<ops::Weight> weight;
-  Vector bias;
-};
 
 struct LayerWeights {
   Norm attention_norm;
@@ -43,8 +25,15 @@ struct LayerWeights {
   Vector key_norm;            ///< [kv_heads * head_dim]
   Linear qkv;
   Linear attention_out;
-  Linear mlp_up;
+  Linear mlp_up;  ///< Empty in a layer of experts, as mlp_down.
   Linear mlp_down;
+  Norm cross_norm;  ///< Only with cross_attention, as the three below.
+  Linear cross_query;
+  Linear cross_key_value;
+  Linear cross_out;
+  Linear router;                                        ///< Only in a layer of experts.
+  std::vector<std::unique_ptr<ops::Weight>> expert_up;  ///< By expert, the shared one last.
+  std::vector<std::unique_ptr<ops::Weight>> expert_down;
 };
 
 /// All slots of a model, filled.
@@ -58,6 +47,8 @@ struct DecoderWeights {
   Linear head;  ///< No weight where it is tied to the embedding.
   std::vector<LayerWeights> layers;
   Vector alibi_slopes;  ///< [heads]; computed by the family, not stored.
+  Vector
+      distance_bias;  ///< See ops::AttentionArgs; only for relative positions, computed from kRelativeBias.
 
   /// Device memory of all of them, padding included.
   std::size_t bytes() const;

@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/families/families.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <array>
-#include <string>
 
 #include "core/error.h"
+#include "model/encoder_family.h"
 #include "model/family.h"
 
 namespace peregrine::model {
 namespace {
 
+// A line each.
+// clang-format off
 constexpr auto kFamilies = std::to_array<const Family*>({
     &kBloomFamily,
     &kFalconFamily,
@@ -22,14 +26,19 @@ constexpr auto kFamilies = std::to_array<const Family*>({
     &kGptNeoxFamily,
     &kLlamaFamily,
     &kMistralFamily,
+    &kMixtralFamily,
     &kMptFamily,
     &kOptFamily,
     &kPhiFamily,
     &kPhi3Family,
     &kQwen2Family,
+    &kQwen2MoeFamily,
+    &kQwen3Family,
     &kStableLmFamily,
     &kStarcoder2Family,
+    &kT5Family,
 });
+// clang-format on
 
 bool contains(const std::vector<std::string_view>& names, std::string_view name) {
   return std::find(names.begin(), names.end(), name) != names.end();
@@ -50,14 +59,17 @@ const Family& find_family(std::string_view architecture, std::string_view model_
       if (contains(family->model_types, model_type)) return *family;
     }
   }
-  std::string known;
+  std::vector<std::string_view> known;
   for (const Family* family : kFamilies) {
-    for (const auto name : family->architectures) known += (known.empty() ? "" : ", ") + std::string(name);
+    known.insert(known.end(), family->architectures.begin(), family->architectures.end());
+  }
+  for (const EncoderFamily* family : encoder_families()) {
+    known.insert(known.end(), family->architectures.begin(), family->architectures.end());
   }
   core::fail(
       core::ErrorKind::kUnsupported,
       "config.json: 'architectures' names {} (model type {}), which is not supported; supported are {}",
-      core::quoted(architecture), core::quoted(model_type), known);
+      core::quoted(architecture), core::quoted(model_type), fmt::join(known, ", "));
 }
 
 }  // namespace peregrine::model

@@ -10,10 +10,11 @@
 #include "core/json.h"
 #include "model/decoder_config.h"
 #include "model/slots.h"
+#include "weights/checkpoint_source.h"
 
 namespace peregrine::model {
 
-/// A decoder-only family: one file under model/families/ with one such table, and one line in families.cc.
+/// A family with a decoder: one file under model/families/ with one such table, and one line in families.cc.
 struct Family {
   std::string_view name;  ///< "falcon".
   /// Values of config.json's architectures[0] and model_type that select this family.
@@ -31,6 +32,12 @@ struct Family {
 
   /// Prefix that early checkpoints leave out of every tensor name ("transformer."); empty if there is none.
   std::string_view optional_prefix;
+
+  /// The encoder of an encoder-decoder model; null: decoder only.
+  const struct EncoderFamily* encoder = nullptr;
+
+  /// Tensors that some checkpoints have under another name only.
+  std::vector<weights::OtherName> other_names = {};
 };
 
 /// All families, in one fixed order.

@@ -9,6 +9,36 @@ const char* to_string(Slot slot) {
       return "token embedding";
     case Slot::kPositionEmbedding:
       return "position embedding";
+    case Slot::kTokenTypeEmbedding:
+      return "token type embedding";
+    case Slot::kRelativeBias:
+      return "relative position bias";
+    case Slot::kProjectInBias:
+      return "bias of the embedding's projection";
+    case Slot::kPooler:
+      return "pooler";
+    case Slot::kPoolerBias:
+      return "pooler bias";
+    case Slot::kClassifier:
+      return "classifier";
+    case Slot::kClassifierBias:
+      return "classifier bias";
+    case Slot::kCrossNormWeight:
+      return "cross-attention norm weight";
+    case Slot::kCrossNormBias:
+      return "cross-attention norm bias";
+    case Slot::kCrossQuery:
+      return "cross-attention query";
+    case Slot::kCrossKeyValue:
+      return "cross-attention key-value";
+    case Slot::kCrossOut:
+      return "cross-attention output";
+    case Slot::kRouter:
+      return "router";
+    case Slot::kExpertUp:
+      return "expert up";
+    case Slot::kExpertDown:
+      return "expert down";
     case Slot::kProjectIn:
       return "projection of the embedding";
     case Slot::kProjectOut:

@@ -9,16 +9,23 @@ namespace peregrine::model {
 
 /// The places for weights in a decoder. Layer slots exist once per layer.
 enum class Slot : std::uint8_t {
-  kTokenEmbedding,     ///< [vocab, embedding width]
-  kPositionEmbedding,  ///< [learned.rows, hidden]; only for learned positions.
-  kProjectIn,          ///< [hidden, embedding_size]; only where the embedding has a width of its own.
-  kProjectOut,         ///< [embedding_size, hidden]; likewise.
+  kTokenEmbedding,      ///< [vocab, embedding width]
+  kPositionEmbedding,   ///< [learned.rows, hidden]; only for learned positions.
+  kTokenTypeEmbedding,  ///< [token types, embedding width]; only in encoders (BERT's segments).
+  kRelativeBias,        ///< [buckets, heads]; only for relative positions.
+  kProjectIn,           ///< [hidden, embedding_size]; only where the embedding has a width of its own.
+  kProjectInBias,       ///< [hidden]; only in encoders.
+  kProjectOut,          ///< [embedding_size, hidden]; likewise.
   kEmbeddingNormWeight,
   kEmbeddingNormBias,
   kFinalNormWeight,  ///< [hidden]
   kFinalNormBias,
   kHead,  ///< [vocab, embedding width]; absent where the head is tied.
   kHeadBias,
+  kPooler,  ///< [hidden, hidden]; only in encoders: before the classifier (or BERT's pooler).
+  kPoolerBias,
+  kClassifier,  ///< [labels, hidden]; only in encoders.
+  kClassifierBias,
   // Once per layer.
   kAttentionNormWeight,
   kAttentionNormBias,
@@ -36,6 +43,15 @@ enum class Slot : std::uint8_t {
   kMlpUpBias,
   kMlpDown,  ///< [hidden, intermediate]
   kMlpDownBias,
+  kCrossNormWeight,  ///< [hidden]: before cross-attention, as the ones below only with cross_attention.
+  kCrossNormBias,
+  kCrossQuery,     ///< [heads * head_dim, hidden]
+  kCrossKeyValue,  ///< [2 kv_heads * head_dim, hidden of the encoder]: keys, values.
+  kCrossOut,       ///< [hidden, heads * head_dim]
+  kRouter,    ///< [experts, hidden], and the shared expert's gate as a last row; as the ones below only with
+              ///< experts.
+  kExpertUp,  ///< [2 * its intermediate, hidden]: gate before up. Once for each expert, the shared one last.
+  kExpertDown,  ///< [hidden, its intermediate]. Once for each expert, the shared one last.
 };
 
 const char* to_string(Slot slot);
@@ -73,6 +89,7 @@ struct SlotSource {
   Cut cut = Cut::kReplicated;
   std::vector<Part> parts;  ///< Stacked in this order.
   bool transposed = false;  ///< Stored as [in, out] (GPT-2's Conv1D); runs then count columns.
+  std::int32_t expert = 0;  ///< Of kExpertUp and kExpertDown: which one.
 };
 
 }  // namespace peregrine::model

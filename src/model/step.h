@@ -21,6 +21,10 @@ struct StepSequence {
   std::span<const float> rotary_frequencies;
   /// How many of the last tokens need logits, 0 to tokens.size().
   std::int32_t logit_rows = 0;
+  /// Only with cross_attention: the KV blocks that Decoder::store_cross has filled for this sequence, and the
+  /// positions in them.
+  std::span<const std::int32_t> cross_blocks = {};
+  std::int32_t cross_length = 0;
 };
 
 }  // namespace peregrine::model

@@ -6,6 +6,7 @@
 
 #include "core/checked.h"
 #include "core/error.h"
+#include "model/arena.h"
 
 namespace peregrine::model {
 namespace {
@@ -13,39 +14,18 @@ namespace {
 using core::ErrorKind;
 using core::fail;
 
-constexpr std::size_t kAlignment = 64;
 constexpr std::size_t kWord = sizeof(std::int32_t);
 static_assert(sizeof(float) == kWord);
 
-/// Takes matrices one after the other from an arena.
-class Arena {
- public:
-  explicit Arena(ops::DeviceAddress base) : base_(base) {}
-
-  /// Rows begin at multiples of 64 bytes.
-  ops::Matrix take(core::DType dtype, std::int64_t rows, std::int64_t cols) {
-    const auto per_line = static_cast<std::int64_t>(kAlignment / core::size_of(dtype));
-    const std::int64_t stride = core::round_up(cols, per_line);
-    // Through an integer: the base is null while the size is found out.
-    const auto address = reinterpret_cast<std::uintptr_t>(base_) + offset_;
-    const ops::Matrix out{reinterpret_cast<ops::DeviceAddress>(address), dtype, rows, cols, stride};
-    offset_ += static_cast<std::size_t>(rows) * static_cast<std::size_t>(stride) * core::size_of(dtype);
-    end_ = std::max(end_, offset_);
-    return out;
-  }
-
-  std::size_t offset() const { return offset_; }
-  /// What is taken next overlays what was taken since `offset`.
-  void rewind(std::size_t offset) { offset_ = offset; }
-  std::size_t size() const { return end_; }
-
- private:
-  ops::DeviceAddress base_;
-  std::size_t offset_ = 0;
-  std::size_t end_ = 0;
-};
-
 std::size_t as_size(std::int32_t value) { return static_cast<std::size_t>(value); }
+
+/// The blocks of `positions` positions; the rest of the table's `stride` entries is not used.
+void write_table(std::span<const std::int32_t> blocks, std::int32_t positions, std::int32_t stride,
+                 std::int32_t* table) {
+  const std::int32_t used = core::ceil_div(positions, ops::kBlockTokens);
+  std::copy_n(blocks.begin(), used, table);
+  std::fill(table + used, table + stride, 0);
+}
 
 }  // namespace
 
@@ -61,6 +41,7 @@ DecoderBuffers::DecoderBuffers(ops::Device& device, const DecoderConfig& config,
          in_flight);
   }
   if (config.positions == PositionKind::kRotary) half_ = as_size(config.rotary.dim / 2);
+  if (config.cross_attention) cross_.emplace(device, limits);
   plan_words();
   const std::size_t arena_bytes = place_activations(nullptr);
   arena_ = device.allocate(arena_bytes);
@@ -80,7 +61,7 @@ void DecoderBuffers::plan_words() {
   std::size_t next = 0;
   const auto take = [&next](std::size_t count) {
     const std::size_t begin = next;
-    next = core::round_up(next + count, kAlignment / kWord);
+    next = core::round_up(next + count, Arena::kAlignment / kWord);
     return begin;
   };
   words_.token_ids = take(as_size(limits_.rows));
@@ -88,7 +69,10 @@ void DecoderBuffers::plan_words() {
   words_.row_sequence = take(as_size(limits_.rows));
   words_.sequence_starts = take(as_size(limits_.sequences) + 1);
   words_.logit_index = take(as_size(limits_.logit_rows));
+  const std::size_t attended = config_.cross_attention ? as_size(limits_.sequences) : 0;
+  words_.cross_lengths = take(attended);
   words_.block_tables = take(as_size(limits_.sequences) * as_size(limits_.blocks_per_sequence));
+  words_.cross_tables = take(attended * as_size(limits_.cross_blocks_per_sequence));
   words_.frequencies = take(as_size(limits_.sequences) * half_);
   words_.end = next;
 }
@@ -121,14 +105,42 @@ std::size_t DecoderBuffers::place_activations(ops::DeviceAddress base) {
   full_.qkv = arena.take(compute, rows, queries + 2 * keys);
   full_.attention = arena.take(compute, rows, queries);
   arena.rewind(shared);
+  if (config_.cross_attention) {
+    cross_key_value_ = arena.take(compute, limits_.encoder.rows, 2 * keys);
+    arena.rewind(shared);
+  }
   full_.up = arena.take(compute, rows, config_.intermediate_size * (config_.gated_mlp ? 2 : 1));
   if (config_.gated_mlp) full_.gated = arena.take(compute, rows, config_.intermediate_size);
+  if (config_.experts.count > 0) {
+    arena.rewind(shared);
+    place_routed(arena);
+  }
   return arena.size();
+}
+
+void DecoderBuffers::place_routed(Arena& arena) {
+  const ExpertsConfig& experts = config_.experts;
+  RoutedActivations& routed = full_.routed;
+  const std::int64_t pairs = std::int64_t{limits_.rows} * experts.of_token();
+  const std::int64_t widest = std::max(experts.intermediate_size, experts.shared_intermediate_size);
+  const auto words = [&arena](core::DType dtype, std::int64_t size) {
+    return arena.take(dtype, 1, size).data;
+  };
+  routed.scores = arena.take(core::DType::kF32, limits_.rows, experts.all());
+  routed.chosen = {words(core::DType::kI32, pairs), pairs};
+  routed.weights = {words(core::DType::kF32, pairs), pairs};
+  const std::int64_t order = pairs + experts.all() + 1;
+  routed.order = {words(core::DType::kI32, order), order};
+  routed.gathered = arena.take(types_.compute, pairs, config_.hidden_size);
+  routed.raised = arena.take(types_.compute, pairs, 2 * widest);
+  routed.gated = arena.take(types_.compute, pairs, widest);
+  routed.lowered = arena.take(core::DType::kF32, pairs, config_.hidden_size);
 }
 
 std::size_t DecoderBuffers::bytes() const {
   std::size_t out = arena_.size() + device_words_.size() + slot_tokens_.size();
   for (const auto& set : sets_) out += set.logits.size();
+  if (cross_) out += cross_->bytes();
   return out;
 }
 
@@ -141,6 +153,14 @@ Activations DecoderBuffers::activations(std::int32_t rows, std::int32_t logit_ro
     matrix->rows = rows;
   }
   out.normed_head.rows = out.projected_head.rows = logit_rows;
+  RoutedActivations& routed = out.routed;
+  const std::int64_t pairs = std::int64_t{rows} * config_.experts.of_token();
+  routed.scores.rows = rows;
+  routed.chosen.size = routed.weights.size = pairs;
+  routed.order.size = pairs + config_.experts.all() + 1;
+  for (ops::Matrix* matrix : {&routed.gathered, &routed.raised, &routed.gated, &routed.lowered}) {
+    matrix->rows = pairs;
+  }
   return out;
 }
 
@@ -167,9 +187,28 @@ void DecoderBuffers::check_sequence(const StepSequence& sequence, std::int32_t c
       fail(ErrorKind::kInternal, "step: KV block {} of {}", block, cache_blocks);
     }
   }
+  check_cross(sequence, cache_blocks);
   for (const std::int32_t token : sequence.tokens) {
     if (token < 0 && token_of_slot(token) >= limits_.slots) {
       fail(ErrorKind::kInternal, "step: token slot {} of {}", token_of_slot(token), limits_.slots);
+    }
+  }
+}
+
+void DecoderBuffers::check_cross(const StepSequence& sequence, std::int32_t cache_blocks) const {
+  if (!config_.cross_attention && sequence.cross_length == 0 && sequence.cross_blocks.empty()) return;
+  if (!config_.cross_attention || sequence.cross_length < 1) {
+    fail(ErrorKind::kInternal, "step: a text of {} tokens for a model {} cross-attention",
+         sequence.cross_length, config_.cross_attention ? "with" : "without");
+  }
+  const std::size_t blocks = core::ceil_div(as_size(sequence.cross_length), as_size(ops::kBlockTokens));
+  if (sequence.cross_blocks.size() < blocks || blocks > as_size(limits_.cross_blocks_per_sequence)) {
+    fail(ErrorKind::kInternal, "step: {} blocks for a text of {} tokens; {} needed, limit {}",
+         sequence.cross_blocks.size(), sequence.cross_length, blocks, limits_.cross_blocks_per_sequence);
+  }
+  for (const std::int32_t block : sequence.cross_blocks.first(blocks)) {
+    if (block < 0 || block >= cache_blocks) {
+      fail(ErrorKind::kInternal, "step: KV block {} of {} for a text", block, cache_blocks);
     }
   }
 }
@@ -179,20 +218,22 @@ DecoderBuffers::Totals DecoderBuffers::check(std::span<const StepSequence> seque
   if (sequences.empty() || sequences.size() > as_size(limits_.sequences)) {
     fail(ErrorKind::kInternal, "step: {} sequences, limit {}", sequences.size(), limits_.sequences);
   }
-  std::size_t rows = 0, logit_rows = 0, stride = 0;
+  std::size_t rows = 0, logit_rows = 0, stride = 0, cross_stride = 0;
   for (const auto& sequence : sequences) {
     check_sequence(sequence, cache_blocks);
     rows += sequence.tokens.size();
     logit_rows += as_size(sequence.logit_rows);
     stride = std::max(
         stride, core::ceil_div(as_size(sequence.start) + sequence.tokens.size(), as_size(ops::kBlockTokens)));
+    cross_stride =
+        std::max(cross_stride, core::ceil_div(as_size(sequence.cross_length), as_size(ops::kBlockTokens)));
   }
   if (rows > as_size(limits_.rows) || logit_rows > as_size(limits_.logit_rows)) {
     fail(ErrorKind::kInternal, "step: {} rows, limit {}; {} rows of logits, limit {}", rows, limits_.rows,
          logit_rows, limits_.logit_rows);
   }
   return {static_cast<std::int32_t>(rows), static_cast<std::int32_t>(logit_rows),
-          static_cast<std::int32_t>(stride)};
+          static_cast<std::int32_t>(stride), static_cast<std::int32_t>(cross_stride)};
 }
 
 void DecoderBuffers::write(std::span<const StepSequence> sequences, const Totals& totals,
@@ -209,10 +250,13 @@ void DecoderBuffers::write(std::span<const StepSequence> sequences, const Totals
     for (std::int32_t i = tokens - sequence.logit_rows; i < tokens; ++i) {
       words[words_.logit_index + as_size(logit_row++)] = row + i;
     }
-    std::int32_t* table = words + words_.block_tables + as_size(index) * as_size(totals.table_stride);
-    const std::size_t blocks = core::ceil_div(as_size(sequence.start + tokens), as_size(ops::kBlockTokens));
-    std::copy_n(sequence.blocks.begin(), blocks, table);
-    std::fill(table + blocks, table + totals.table_stride, 0);
+    write_table(sequence.blocks, sequence.start + tokens, totals.table_stride,
+                words + words_.block_tables + as_size(index) * as_size(totals.table_stride));
+    if (config_.cross_attention) {
+      words[words_.cross_lengths + as_size(index)] = sequence.cross_length;
+      write_table(sequence.cross_blocks, sequence.cross_length, totals.cross_stride,
+                  words + words_.cross_tables + as_size(index) * as_size(totals.cross_stride));
+    }
     if (half_ > 0) {
       std::memcpy(words + words_.frequencies + as_size(index) * half_, sequence.rotary_frequencies.data(),
                   half_ * sizeof(float));
@@ -234,6 +278,7 @@ void DecoderBuffers::upload(ops::Stream& stream, Set& set, std::size_t sequences
   // Everything before the tables is small and goes in one piece.
   copy(0, words_.block_tables);
   copy(words_.block_tables, sequences * as_size(totals.table_stride));
+  copy(words_.cross_tables, sequences * as_size(totals.cross_stride));
   copy(words_.frequencies, sequences * half_);
   set.uploaded = stream.record();
   set.used = true;
@@ -263,6 +308,12 @@ PlannedStep DecoderBuffers::plan(ops::Stream& stream, std::span<const StepSequen
                .sequence_starts = ints(words_.sequence_starts, count + 1),
                .block_tables = ints(words_.block_tables, std::int64_t{count} * totals.table_stride),
                .table_stride = totals.table_stride};
+  if (config_.cross_attention) {
+    out.cross_batch = out.batch;
+    out.cross_batch.table_stride = totals.cross_stride;
+    out.cross_batch.block_tables = ints(words_.cross_tables, std::int64_t{count} * totals.cross_stride);
+    out.cross_lengths = ints(words_.cross_lengths, count);
+  }
   out.frequencies = {device_word(words_.frequencies), std::int64_t{count} * static_cast<std::int64_t>(half_)};
   out.logit_rows = totals.logit_rows;
   out.logit_index = ints(words_.logit_index, totals.logit_rows);

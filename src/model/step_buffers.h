@@ -3,13 +3,30 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
+#include "model/cross_buffers.h"
 #include "model/decoder.h"
 #include "ops/device.h"
 
 namespace peregrine::model {
+
+class Arena;
+
+/// Scratch of a layer of experts; a row has ExpertsConfig::of_token() pairs of itself and an expert. See
+/// ops::ExpertsArgs.
+struct RoutedActivations {
+  ops::Matrix scores;  ///< [rows, experts] float32
+  ops::Ints chosen;    ///< [pairs]
+  ops::Floats weights;
+  ops::Ints order;       ///< [pairs + experts + 1]
+  ops::Matrix gathered;  ///< [pairs, hidden]
+  ops::Matrix raised;    ///< [pairs, 2 * the widest expert's intermediate]
+  ops::Matrix gated;     ///< [pairs, the widest expert's intermediate]
+  ops::Matrix lowered;   ///< [pairs, hidden] float32
+};
 
 /// Views of the activations of one step, all in one arena. The stream runs operations in order, so that all
 /// steps in flight share one arena.
@@ -26,6 +43,8 @@ struct Activations {
   ops::Matrix cosines, sines;  ///< [rows, rotary.dim / 2] float32; only for rotary positions.
   ops::Matrix normed_head;     ///< [logit_rows, hidden]: same memory as normed.
   ops::Matrix projected_head;  ///< [logit_rows, embedding_size]; only where that is not hidden.
+  /// Only with experts; same memory as qkv, attention, up and gated.
+  RoutedActivations routed;
 };
 
 /// The step's batch as the device sees it, and what the head needs.
@@ -35,6 +54,9 @@ struct PlannedStep {
   ops::Ints logit_index;    ///< [logit_rows]: the row of the batch of each row of logits.
   std::int32_t logit_rows = 0;
   ops::Matrix logits;  ///< [logit_rows, vocab]
+  // Only with cross-attention.
+  ops::Batch cross_batch;   ///< As `batch`, but with the block tables of the texts.
+  ops::Ints cross_lengths;  ///< [sequences]
 };
 
 /// The one implementation of StepBuffers.
@@ -50,6 +72,12 @@ class DecoderBuffers : public StepBuffers {
   /// next set of staging memory, and enqueues its upload. Allocates nothing.
   PlannedStep plan(ops::Stream& stream, std::span<const StepSequence> sequences, std::int32_t cache_blocks);
 
+  /// What store_cross() needs; null without cross-attention.
+  CrossBuffers* cross() { return cross_ ? &*cross_ : nullptr; }
+  /// Scratch for the keys and values of `rows` rows of an encoder's batch, [rows, 2 kv_heads * head_dim];
+  /// same memory as the activations of attention.
+  ops::Matrix cross_key_value(std::int32_t rows) const { return cross_key_value_.first_rows(rows); }
+
   /// Views of the first `rows` rows.
   Activations activations(std::int32_t rows, std::int32_t logit_rows) const;
 
@@ -62,7 +90,9 @@ class DecoderBuffers : public StepBuffers {
     std::size_t row_sequence = 0;
     std::size_t sequence_starts = 0;
     std::size_t logit_index = 0;
+    std::size_t cross_lengths = 0;
     std::size_t block_tables = 0;
+    std::size_t cross_tables = 0;
     std::size_t frequencies = 0;
     std::size_t end = 0;
   };
@@ -77,12 +107,15 @@ class DecoderBuffers : public StepBuffers {
     std::int32_t rows = 0;
     std::int32_t logit_rows = 0;
     std::int32_t table_stride = 0;
+    std::int32_t cross_stride = 0;
   };
 
   void plan_words();
   std::size_t place_activations(ops::DeviceAddress base);
+  void place_routed(Arena& arena);
   Totals check(std::span<const StepSequence> sequences, std::int32_t cache_blocks) const;
   void check_sequence(const StepSequence& sequence, std::int32_t cache_blocks) const;
+  void check_cross(const StepSequence& sequence, std::int32_t cache_blocks) const;
   void write(std::span<const StepSequence> sequences, const Totals& totals, std::int32_t* words) const;
   void upload(ops::Stream& stream, Set& set, std::size_t sequences, const Totals& totals);
   ops::DeviceAddress device_word(std::size_t word) const;
@@ -92,12 +125,14 @@ class DecoderBuffers : public StepBuffers {
   StepLimits limits_;
   std::size_t half_ = 0;  ///< Frequencies of a sequence.
   Words words_;
-  Activations full_;  ///< For as many rows as the limits allow.
+  Activations full_;             ///< For as many rows as the limits allow.
+  ops::Matrix cross_key_value_;  ///< Likewise.
   ops::Buffer arena_;
   ops::Buffer device_words_;
   ops::Buffer slot_tokens_;
   std::vector<Set> sets_;
   std::size_t next_set_ = 0;
+  std::optional<CrossBuffers> cross_;
 };
 
 }  // namespace peregrine::model

@@ -27,11 +27,12 @@ using core::fail;
 struct Place {
   const char* name;
   const char* shard_extension;  ///< Null for a single file.
+  bool pickle;
 };
-constexpr Place kPlaces[] = {{"model.safetensors", nullptr},
-                             {"model.safetensors.index.json", ".safetensors"},
-                             {"pytorch_model.bin", nullptr},
-                             {"pytorch_model.bin.index.json", ".bin"}};
+constexpr Place kPlaces[] = {{"model.safetensors", nullptr, false},
+                             {"model.safetensors.index.json", ".safetensors", false},
+                             {"pytorch_model.bin", nullptr, true},
+                             {"pytorch_model.bin.index.json", ".bin", true}};
 constexpr std::uint64_t kMaxIndex = 100'000'000;
 constexpr std::size_t kMaxListed = 5;
 
@@ -67,6 +68,13 @@ std::string first_of(const std::vector<std::string>& names) {
        others.empty() ? "there are no other weights" : "found instead: " + first_of(others));
 }
 
+[[noreturn]] void refuse_pickle(const fs::path& path) {
+  fail(ErrorKind::kUnsupported,
+       "{}: the weights are pickled, which option.allow_pickle=false does not allow (SageMaker's secure mode "
+       "with DISALLOW_PICKLE_FILES sets it); save them as safetensors",
+       path.string());
+}
+
 /// Advises the system about the pages of the file that a tensor touches.
 void advise(const StoredTensor& tensor, int advice) {
   const std::span<const std::byte> bytes = tensor.copy != nullptr ? tensor.copy->source() : tensor.data;
@@ -83,7 +91,7 @@ void advise(const StoredTensor& tensor, int advice) {
 
 }  // namespace
 
-Checkpoint Checkpoint::open(const fs::path& model_dir) {
+Checkpoint Checkpoint::open(const fs::path& model_dir, const Options& options) {
   std::error_code error;
   if (!fs::is_directory(model_dir, error)) {
     fail(ErrorKind::kNotFound, "model directory {} does not exist or is not a directory", model_dir.string());
@@ -93,6 +101,7 @@ Checkpoint Checkpoint::open(const fs::path& model_dir) {
   const auto* place = std::find_if(std::begin(kPlaces), std::end(kPlaces),
                                    [&](const Place& known) { return has_entry(model_dir / known.name); });
   if (place == std::end(kPlaces)) fail_without_weights(model_dir);
+  if (place->pickle && !options.allow_pickle) refuse_pickle(model_dir / place->name);
   checkpoint.opened_ = model_dir / place->name;
   if (place->shard_extension == nullptr) {
     checkpoint.open_file(checkpoint.opened_);

@@ -24,12 +24,20 @@ namespace peregrine::weights {
 /// release() frees; such a tensor may not be released while another thread reads it.
 class Checkpoint {
  public:
+  struct Options {
+    /// Whether .bin files may be opened (option.allow_pickle). They are read without running anything, but a
+    /// directory that is not trusted may be held to safetensors.
+    bool allow_pickle = true;
+  };
+
   /// Opens and checks every file, reading the headers only. The first of model.safetensors, its index,
   /// pytorch_model.bin, its index that exists counts (as in transformers). A tensor that lies in a shard but
   /// not in the index is available too. Throws Error naming file and tensor: kNotFound (no directory, no
   /// weights, a shard that is not there), kUnsupported, kInvalidArgument or kDataLoss (see parse_safetensors
-  /// and parse_torch_archive; a tensor that its shard lacks, or that two shards hold).
-  static Checkpoint open(const std::filesystem::path& model_dir);
+  /// and parse_torch_archive; a tensor that its shard lacks, or that two shards hold); kUnsupported also
+  /// where the options do not allow what there is.
+  static Checkpoint open(const std::filesystem::path& model_dir, const Options& options);
+  static Checkpoint open(const std::filesystem::path& model_dir) { return open(model_dir, Options()); }
 
   const std::filesystem::path& directory() const { return directory_; }
 

@@ -7,13 +7,30 @@
 
 namespace peregrine::weights {
 
-CheckpointSource::CheckpointSource(const Checkpoint& checkpoint, std::string optional_prefix)
-    : checkpoint_(checkpoint), optional_prefix_(std::move(optional_prefix)) {}
+CheckpointSource::CheckpointSource(const Checkpoint& checkpoint, std::string optional_prefix,
+                                   std::vector<OtherName> other_names)
+    : checkpoint_(checkpoint),
+      optional_prefix_(std::move(optional_prefix)),
+      other_names_(std::move(other_names)) {}
 
 const StoredTensor* CheckpointSource::find(std::string_view name) const {
+  if (const StoredTensor* tensor = find_exactly(name)) return tensor;
+  // The first BERTs were read from TensorFlow, with its names for the parameters of norms.
+  for (const auto& [now, then] :
+       {OtherName{"LayerNorm.weight", "LayerNorm.gamma"}, OtherName{"LayerNorm.bias", "LayerNorm.beta"}}) {
+    if (!name.ends_with(now)) continue;
+    return find_exactly(std::string(name.substr(0, name.size() - now.size())).append(then));
+  }
+  return nullptr;
+}
+
+const StoredTensor* CheckpointSource::find_exactly(std::string_view name) const {
   const StoredTensor* tensor = checkpoint_.describe(name);
   if (tensor == nullptr && !optional_prefix_.empty() && name.starts_with(optional_prefix_)) {
     tensor = checkpoint_.describe(name.substr(optional_prefix_.size()));
+  }
+  for (const OtherName& known : other_names_) {
+    if (tensor == nullptr && known.name == name) tensor = checkpoint_.describe(known.other);
   }
   return tensor;
 }

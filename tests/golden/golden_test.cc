@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Decoder-only models against values computed by Hugging Face transformers, with arithmetic and cache in
-// float32, on every device: logits, greedy tokens with log-probabilities, and all `generate` cases without
-// beams.
+// Models that generate against values computed by Hugging Face transformers, with arithmetic and cache in
+// float32, on every device: logits (an encoder-decoder's are in seq2seq_golden_test.cc), greedy tokens with
+// log-probabilities, and all `generate` cases, beams with their scores among them.
 
 #include "support/golden.h"
 
@@ -65,8 +65,14 @@ class Golden : public ::testing::TestWithParam<std::tuple<std::string, DeviceCas
     for (const auto& [name, value] : parameters) EXPECT_TRUE(set.set(name, value, true)) << name;
     engine::Request request;
     request.id = id;
-    request.prompt_ids = prompt;
-    request.parameters = set.resolve(model_->directory.info(), model_->decoder->config().vocab_size);
+    if (model_->encoder) {
+      request.prompt_ids = {golden_.decoder_start};
+      request.encoder_ids = prompt;
+    } else {
+      request.prompt_ids = prompt;
+    }
+    request.parameters = set.resolve(model_->directory.info(), model_->decoder->config().vocab_size,
+                                     static_cast<std::int64_t>(request.prompt_ids.size()));
     return request;
   }
 
@@ -76,6 +82,7 @@ class Golden : public ::testing::TestWithParam<std::tuple<std::string, DeviceCas
 };
 
 TEST_P(Golden, Logits) {
+  if (model_->encoder) return;
   for (std::size_t p = 0; p < golden_.prompts.size(); ++p) {
     const auto last = engine::compute_logits(*device_, *model_->decoder, golden_.prompts[p], false);
     expect_near(last, golden_.last_logits[p], "prompt " + std::to_string(p));
@@ -109,7 +116,7 @@ TEST_P(Golden, GreedyInOneBatch) {
                 {{"eos_token_id", nullptr},
                  {"max_new_tokens", static_cast<std::int64_t>(golden_.greedy[p].new_ids.size())}}));
   }
-  engine::Engine engine(*device_, *model_->decoder, {});
+  engine::Engine engine(*device_, *model_->decoder, {}, model_->encoder.get());
   const auto answers = testing::run_to_end(engine, requests);
   for (std::size_t p = 0; p < golden_.prompts.size(); ++p) {
     const Answer& answer = answers.at(p).at(0);
@@ -126,26 +133,34 @@ TEST_P(Golden, GreedyInOneBatch) {
 TEST_P(Golden, GenerateCases) {
   std::vector<GoldenCase> cases = golden_.cases;
   cases.insert(cases.end(), golden_.generation_config_stop.begin(), golden_.generation_config_stop.end());
-  ASSERT_GE(cases.size(), 10u);
+  ASSERT_GE(cases.size(), 20u);
   std::vector<engine::Request> requests;
   for (std::size_t i = 0; i < cases.size(); ++i)
     requests.push_back(request(i, golden_.prompts[cases[i].prompt], cases[i].parameters));
-  engine::Engine engine(*device_, *model_->decoder, {});
+  engine::Engine engine(*device_, *model_->decoder, {}, model_->encoder.get());
   const auto answers = testing::run_to_end(engine, requests);
   for (std::size_t i = 0; i < cases.size(); ++i) {
-    const Answer& answer = answers.at(i).at(0);
-    EXPECT_EQ(answer.ids, cases[i].new_ids.at(0)) << cases[i].name << ", prompt " << cases[i].prompt;
+    const auto& found = answers.at(i);
+    const std::string what = cases[i].name + ", prompt " + std::to_string(cases[i].prompt);
+    ASSERT_EQ(found.size(), cases[i].new_ids.size()) << what;
     const auto& eos = requests[i].parameters.eos_token_ids;
-    const bool ended = std::find(eos.begin(), eos.end(), answer.ids.back()) != eos.end();
-    EXPECT_EQ(answer.finish, ended ? generation::FinishReason::kEosToken : generation::FinishReason::kLength)
-        << cases[i].name;
+    for (std::size_t s = 0; s < found.size(); ++s) {
+      EXPECT_EQ(found[s].ids, cases[i].new_ids[s]) << what << ", sequence " << s;
+      const bool ended = std::find(eos.begin(), eos.end(), found[s].ids.back()) != eos.end();
+      EXPECT_EQ(found[s].finish, ended ? generation::FinishReason::kEosToken : generation::FinishReason::kLength)
+          << what << ", sequence " << s;
+      if (cases[i].scores.empty()) continue;
+      ASSERT_TRUE(found[s].score.has_value()) << what;
+      EXPECT_NEAR(*found[s].score, cases[i].scores.at(s), kLogProbTolerance) << what << ", sequence " << s;
+    }
   }
 }
 
 /// What the fixtures of each family begin with; "phi" is Phi-3 as well, "gemma" Gemma 2.
 const std::vector<std::string> kFixtures = {
-    "bloom",   "falcon", "gemma", "gpt2", "gpt_bigcode", "gpt_neox", "gptj",       "llama",
-    "mistral", "mpt",    "opt",   "phi",  "qwen2",       "stablelm", "starcoder2",
+    "bloom",   "falcon",  "gemma", "gpt2", "gpt_bigcode", "gpt_neox", "gptj",     "llama",
+    "mistral", "mixtral", "mpt",   "opt",  "phi",         "qwen2",    "stablelm", "starcoder2",
+    "t5",
 };
 
 INSTANTIATE_TEST_SUITE_P(Decoders, Golden,
@@ -158,7 +173,7 @@ GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(Golden);
 
 TEST(GoldenData, IsThere) {
   PEREGRINE_REQUIRE_TEST_DATA("golden");
-  EXPECT_GE(testing::golden_fixtures(kFixtures).size(), 55u);
+  EXPECT_GE(testing::golden_fixtures(kFixtures).size(), 64u);
   for (const std::string& prefix : kFixtures) {
     EXPECT_GE(testing::golden_fixtures({prefix}).size(), 1u) << prefix;
   }

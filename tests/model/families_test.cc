@@ -10,6 +10,7 @@
 #include <cmath>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "model/support.h"
@@ -119,6 +120,44 @@ TEST(Family, Mistral) {
   EXPECT_THAT(error.message, HasSubstr("'sliding_window' must be an integer from 1"));
 }
 
+TEST(Family, Mixtral) {
+  const auto config = read_config(small("mixtral", R"("num_local_experts": 8, "num_experts_per_tok": 2,
+    "sliding_window": null)"));
+  EXPECT_EQ(config.experts.count, 8);
+  EXPECT_EQ(config.experts.per_token, 2);
+  EXPECT_TRUE(config.experts.normalized && config.experts.in_layer(0) && !config.experts.has_shared());
+  EXPECT_EQ(config.experts.intermediate_size, 96);
+  EXPECT_EQ(config.window, 0);
+  EXPECT_EQ(config.rotary.theta, 1e6) << "as transformers has it";
+  const auto window = read_config(small("mixtral", R"("num_local_experts": 2, "num_experts_per_tok": 2,
+    "sliding_window": 16, "rope_theta": 5000)"));
+  EXPECT_EQ(window.window, 16);
+  EXPECT_EQ(window.rotary.theta, 5000.0);
+  const auto slots = find_family("", "mixtral").layer_slots(config, 1);
+  const auto& last = slots.at(slots.size() - 2);
+  EXPECT_EQ(last.slot, Slot::kExpertUp);
+  EXPECT_EQ(last.expert, 7);
+  EXPECT_EQ(last.parts.at(0).tensor, "model.layers.1.block_sparse_moe.experts.7.w1.weight");
+  EXPECT_EQ(last.parts.at(1).tensor, "model.layers.1.block_sparse_moe.experts.7.w3.weight");
+  EXPECT_EQ(slots.back().parts.at(0).tensor, "model.layers.1.block_sparse_moe.experts.7.w2.weight");
+}
+
+/// What a family with experts refuses, by name; `rest` is what it wants besides the counts.
+void expect_expert_errors(const std::string& type, const std::string& rest) {
+  const auto message = [&](const std::string& experts) {
+    const auto error = caught([&] { read_config(small(type, experts + rest)); });
+    EXPECT_EQ(error.kind, ErrorKind::kInvalidArgument) << experts;
+    return error.message;
+  };
+  EXPECT_THAT(message(R"("num_experts_per_tok": 2)"), HasSubstr("'num_experts' is missing"));
+  EXPECT_THAT(message(R"("num_experts": 4)"), HasSubstr("'num_experts_per_tok' is missing"));
+  EXPECT_THAT(message(R"("num_experts": 0, "num_experts_per_tok": 1)"), HasSubstr("from 1 to 4096"));
+  EXPECT_THAT(message(R"("num_experts": 4, "num_experts_per_tok": 5)"),
+              HasSubstr("num_experts_per_tok (5) must be at most the number of experts (4)"));
+}
+
+TEST(Family, MixtralRefusesWrongCounts) { expect_expert_errors("mixtral", ""); }
+
 TEST(Family, Mpt) {
   const char* base = R"({"model_type": "mpt", "vocab_size": 100, "d_model": 48, "n_layers": 2, "n_heads": 6,
     "max_seq_len": 77, "attn_config": )";
@@ -179,6 +218,49 @@ TEST(Family, Qwen2) {
   EXPECT_EQ(error.kind, ErrorKind::kUnsupported);
 }
 
+TEST(Family, Qwen2Moe) {
+  const std::string sizes = R"("num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 20)";
+  const std::string shared = R"(, "shared_expert_intermediate_size": 30)";
+  const auto config = read_config(small("qwen2_moe", sizes + shared));
+  EXPECT_TRUE(config.qkv_bias && !config.attention_out_bias && !config.experts.normalized);
+  EXPECT_TRUE(config.experts.in_layer(0) && config.experts.in_layer(1));
+  EXPECT_EQ(config.experts.intermediate_size, 20);
+  EXPECT_EQ(config.experts.all(), 6);
+  EXPECT_EQ(config.experts.of_token(), 3);
+  const auto sparse =
+      read_config(small("qwen2_moe", sizes + shared + R"(, "decoder_sparse_step": 2, "mlp_only_layers": [0],
+        "norm_topk_prob": true, "qkv_bias": false)"));
+  EXPECT_EQ(sparse.experts.dense_layers, std::vector<std::int32_t>{0});
+  EXPECT_TRUE(sparse.experts.normalized && !sparse.qkv_bias);
+  expect_expert_errors("qwen2_moe", R"(, "moe_intermediate_size": 20)" + shared);
+  const auto message = [&](const std::string& text) {
+    return caught([&] { read_config(small("qwen2_moe", text)); }).message;
+  };
+  EXPECT_THAT(message(sizes), HasSubstr("'shared_expert_intermediate_size' is missing"));
+  EXPECT_THAT(message(sizes + shared + R"(, "decoder_sparse_step": 0)"), HasSubstr("'decoder_sparse_step'"));
+  EXPECT_THAT(message(sizes + shared + R"(, "mlp_only_layers": [2])"), HasSubstr("from 0 to 1"));
+  EXPECT_THAT(message(sizes + shared + R"(, "use_sliding_window": true)"),
+              HasSubstr("only false is supported"));
+}
+
+TEST(Family, Qwen3) {
+  const auto config = read_config(small("qwen3", R"("head_dim": 16, "sliding_window": 32)"));
+  EXPECT_EQ(config.head_dim, 16);
+  EXPECT_EQ(config.rotary.dim, 16);
+  EXPECT_EQ(config.window, 0);
+  EXPECT_TRUE(config.head_norms && !config.qkv_bias && !config.tied_head);
+  EXPECT_EQ(read_config(small("qwen3", "")).head_dim, 128) << "as transformers has it";
+  const auto biased = read_config(small("qwen3", R"("attention_bias": true)"));
+  EXPECT_TRUE(biased.qkv_bias && biased.attention_out_bias);
+  const auto error = caught([] { read_config(small("qwen3", R"("use_sliding_window": true)")); });
+  EXPECT_EQ(error.kind, ErrorKind::kUnsupported);
+  for (const auto& slot : find_family("", "qwen3").layer_slots(config, 1)) {
+    if (slot.slot != Slot::kQueryNorm) continue;
+    ASSERT_EQ(slot.parts.size(), 6u) << "the same weights for every head";
+    for (const auto& part : slot.parts) EXPECT_EQ(part.tensor, "model.layers.1.self_attn.q_norm.weight");
+  }
+}
+
 TEST(Family, StableLm) {
   const auto config = read_config(small("stablelm", ""));
   EXPECT_EQ(config.rotary.dim, 2);  // a quarter of 8
@@ -214,14 +296,19 @@ void expect_cut(const SlotSource& slot, const std::string& family) {
       break;
     case Slot::kQueryNorm:
     case Slot::kKeyNorm:
+    case Slot::kCrossQuery:
+    case Slot::kCrossKeyValue:
       EXPECT_EQ(slot.cut, Cut::kHeadGroup) << what;
       break;
     case Slot::kMlpUp:
     case Slot::kMlpUpBias:
+    case Slot::kExpertUp:
       EXPECT_EQ(slot.cut, Cut::kColumn) << what;
       break;
     case Slot::kAttentionOut:
+    case Slot::kCrossOut:
     case Slot::kMlpDown:
+    case Slot::kExpertDown:
       EXPECT_EQ(slot.cut, Cut::kRow) << what;
       break;
     default:
@@ -232,6 +319,7 @@ void expect_cut(const SlotSource& slot, const std::string& family) {
 
 /// One configuration of each family at least; every choice that changes the list of slots.
 const std::vector<std::string>& every_family() {
+  const std::string t5_sizes = R"("d_model": 48, "d_kv": 10, "d_ff": 96, "num_layers": 2, "num_heads": 6)";
   static const std::vector<std::string> configs = {
       small("bloom", ""),
       small("bloom", R"("apply_residual_connection_post_layernorm": true, "tie_word_embeddings": false)"),
@@ -248,16 +336,24 @@ const std::vector<std::string>& every_family() {
       small("gptj", R"("rotary_dim": 4)"),
       small("llama", R"("attention_bias": true, "mlp_bias": true)"),
       small("mistral", R"("tie_word_embeddings": true)"),
+      small("mixtral", R"("num_local_experts": 8, "num_experts_per_tok": 2)"),
       small("mpt", ""),
       small("opt", ""),
       small("opt", R"("do_layer_norm_before": false, "word_embed_proj_dim": 32, "enable_bias": false)"),
       small("phi", ""),
       small("phi3", R"("num_key_value_heads": 2)"),
       small("qwen2", ""),
+      small("qwen2_moe", R"("num_experts": 3, "num_experts_per_tok": 2, "moe_intermediate_size": 20,
+        "shared_expert_intermediate_size": 30)"),
+      small("qwen2_moe", R"("num_experts": 3, "num_experts_per_tok": 2, "moe_intermediate_size": 20,
+        "shared_expert_intermediate_size": 30, "mlp_only_layers": [1])"),
+      small("qwen3", R"("tie_word_embeddings": true, "attention_bias": true)"),
       small("stablelm", ""),
       small("stablelm", R"("use_parallel_residual": true, "qk_layernorm": true, "use_qkv_bias": true)"),
       small("starcoder2", ""),
       small("starcoder2", R"("use_bias": false)"),
+      small("t5", t5_sizes + R"(, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": false)"),
+      small("t5", t5_sizes),
   };
   return configs;
 }
@@ -274,10 +370,13 @@ TEST(Families, DeclareEverySlotOnceWithItsCut) {
     const DecoderConfig config = read_config(text);
     const Family& family = find_family("", config.family);
     std::set<Slot> seen;
+    std::set<std::pair<Slot, std::int32_t>> declared;  // with the number of the expert
     auto slots = family.model_slots(config);
     for (auto& slot : family.layer_slots(config, 1)) slots.push_back(slot);
     for (const auto& slot : slots) {
-      EXPECT_TRUE(seen.insert(slot.slot).second) << config.family << ": " << to_string(slot.slot) << " twice";
+      seen.insert(slot.slot);
+      EXPECT_TRUE(declared.insert({slot.slot, slot.expert}).second)
+          << config.family << ": " << to_string(slot.slot) << " " << slot.expert << " twice";
       expect_cut(slot, config.family);
     }
     EXPECT_EQ(seen.contains(Slot::kHead), !config.tied_head) << text;
@@ -297,6 +396,18 @@ TEST(Families, DeclareEverySlotOnceWithItsCut) {
     EXPECT_EQ(seen.contains(Slot::kProjectOut), config.embedding_size > 0) << text;
     EXPECT_EQ(seen.contains(Slot::kQueryNorm), config.head_norms) << text;
     EXPECT_EQ(seen.contains(Slot::kKeyNorm), config.head_norms) << text;
+    EXPECT_EQ(seen.contains(Slot::kRelativeBias), config.positions == PositionKind::kRelative) << text;
+    for (const Slot slot : {Slot::kCrossNormWeight, Slot::kCrossQuery, Slot::kCrossKeyValue, Slot::kCrossOut}) {
+      EXPECT_EQ(seen.contains(slot), config.cross_attention) << text << to_string(slot);
+    }
+    const bool routed = config.experts.in_layer(1);
+    EXPECT_EQ(seen.contains(Slot::kRouter), routed) << text;
+    EXPECT_EQ(seen.contains(Slot::kMlpUp), !routed) << text;
+    EXPECT_EQ(seen.contains(Slot::kMlpDown), !routed) << text;
+    for (std::int32_t expert = 0; expert < (routed ? config.experts.all() : 0); ++expert) {
+      EXPECT_TRUE(declared.contains({Slot::kExpertUp, expert})) << text << expert;
+      EXPECT_TRUE(declared.contains({Slot::kExpertDown, expert})) << text << expert;
+    }
   }
 }
 

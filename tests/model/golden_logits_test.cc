@@ -108,7 +108,7 @@ INSTANTIATE_TEST_SUITE_P(
                           "gpt_neox_fp16", "gpt_neox_hub_layout", "gpt_neox_sequential", "gpt_neox_sharded",
                           "bloom", "bloom_hub_layout", "bloom_post_ln_residual", "gemma", "gemma2", "gpt2",
                           "gpt2_hub_layout", "gpt2_scaled", "gpt_bigcode", "gpt_bigcode_mha", "gptj",
-                          "mistral_full", "mistral_sliding", "mpt", "mpt_clip", "opt_125m",
+                          "mistral_full", "mistral_sliding", "mixtral", "mpt", "mpt_clip", "opt_125m",
                           "opt_125m_hub_layout", "opt_350m", "phi", "phi_gqa", "phi3", "phi3_longrope",
                           "qwen2", "qwen2_tied", "stablelm", "stablelm_parallel_qkln", "starcoder2"),
         ::testing::ValuesIn(testing::all_devices())),
@@ -124,10 +124,10 @@ INSTANTIATE_TEST_SUITE_P(Fixtures, GoldenLongPrompt,
 /// the same values, are for the reader of such files and tests/golden.)
 TEST(GoldenFixtures, AreAllListed) {
   PEREGRINE_REQUIRE_TEST_DATA("golden");
-  const auto all = testing::golden_fixtures({"bloom", "falcon", "gemma", "gpt", "llama", "mistral", "mpt",
-                                             "opt", "phi", "qwen2", "stablelm", "starcoder2"});
+  const auto all = testing::golden_fixtures({"bloom", "falcon", "gemma", "gpt", "llama", "mistral", "mixtral",
+                                             "mpt", "opt", "phi", "qwen2", "stablelm", "starcoder2"});
   const auto is_pickled = [](const std::string& name) { return name.find("_bin") != std::string::npos; };
-  EXPECT_EQ(std::count_if(all.begin(), all.end(), std::not_fn(is_pickled)), 55);
+  EXPECT_EQ(std::count_if(all.begin(), all.end(), std::not_fn(is_pickled)), 56);
 }
 
 }  // namespace

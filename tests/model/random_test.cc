@@ -114,6 +114,13 @@ TEST(RandomModel, NamedShapesAreThoseOfThePublishedModels) {
   EXPECT_EQ(read_config(random_model_config("llama-3.1-8b")).intermediate_size, 14336);
   EXPECT_EQ(read_config(random_model_config("gpt-neox-20b")).rotary.dim, 24);
   EXPECT_EQ(read_config(random_model_config("pythia-1b")).head_dim, 256);
+  const auto mixtral = read_config(random_model_config("mixtral-8x7b"));
+  EXPECT_EQ(mixtral.experts.count, 8);
+  EXPECT_EQ(mixtral.experts.intermediate_size, 14336);
+  EXPECT_EQ(read_config(random_model_config("qwen3-0.6b")).head_dim, 128);
+  const auto qwen = read_config(random_model_config("qwen1.5-moe-a2.7b"));
+  EXPECT_EQ(qwen.experts.count, 60);
+  EXPECT_EQ(qwen.experts.shared_intermediate_size, 5632);
 }
 
 TEST(RandomModel, OverridesAreAppliedInOrder) {
@@ -127,6 +134,13 @@ TEST(RandomModel, OverridesAreAppliedInOrder) {
   EXPECT_EQ(llama.head_dim, 8);
   EXPECT_EQ(llama.kv_heads, 2);
   EXPECT_EQ(read_config(random_model_config("falcon-40b:kv_heads=16")).kv_heads, 16);
+  EXPECT_EQ(read_config(random_model_config("mixtral-8x7b:experts=4,intermediate=64")).experts.count, 4);
+  const auto qwen = read_config(random_model_config(
+      "qwen1.5-moe-a2.7b:experts=6,experts_per_token=3,expert_intermediate=48,shared_intermediate=80"));
+  EXPECT_EQ(qwen.experts.count, 6);
+  EXPECT_EQ(qwen.experts.per_token, 3);
+  EXPECT_EQ(qwen.experts.intermediate_size, 48);
+  EXPECT_EQ(qwen.experts.shared_intermediate_size, 80);
 }
 
 TEST(RandomModel, WrongSpecificationsAreRefusedWithWhatThereIs) {

@@ -48,7 +48,7 @@ class Bench {
  public:
   static constexpr std::int32_t kBlocks = 256;
   static constexpr StepLimits kLimits = {
-      .rows = 256, .sequences = 8, .logit_rows = 128, .blocks_per_sequence = 32, .slots = 4};
+      .rows = 256, .sequences = 8, .logit_rows = 128, .blocks_per_sequence = 32, .slots = 4, .encoder = {}};
 
   Bench(std::unique_ptr<ops::Device> device, const std::function<LoadedModel(ops::Device&)>& load);
 

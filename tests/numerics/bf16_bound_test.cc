@@ -218,7 +218,7 @@ TEST(Bfloat16, RoundedModelsStayWithinTheBound) {
   PEREGRINE_REQUIRE_TEST_DATA("golden");
   const auto devices = all_devices();
   Report report(devices);
-  for (const std::string& fixture : golden_fixtures({"falcon", "llama", "gpt_neox"})) {
+  for (const std::string& fixture : golden_fixtures({"falcon", "llama", "gpt_neox", "qwen2", "stablelm"})) {
     // The same weights in other files.
     const bool repeated = fixture.ends_with("_sharded") || fixture.ends_with("_bin") ||
                           fixture.ends_with("_hub_layout") || fixture.ends_with("_bf16") ||
@@ -229,14 +229,12 @@ TEST(Bfloat16, RoundedModelsStayWithinTheBound) {
   EXPECT_GT(report.decided(), 0u) << "the bound decides no token";
 }
 
-// One layer of real width: sums of 4,544 and 18,176 terms, where float32 accumulation counts most.
-TEST(Bfloat16, RealWidthStaysWithinTheBound) {
-  RandomModel model("falcon-7b:layers=1,vocab=512", 5);
-  const auto devices = all_devices();
-  Report report(devices);
+void run_random(const std::string& spec, const std::vector<DeviceCase>& devices, Report& report) {
+  SCOPED_TRACE(spec);
+  RandomModel model(spec, 5);
   std::vector<Judged> sequences;
   {
-    const Oracle oracle = model.oracle();  // 0.8 GB, not needed once it has judged
+    const Oracle oracle = model.oracle();  // up to 0.8 GB, not needed once it has judged
     std::vector<std::int32_t> ids;         // all of them would take a minute
     for (std::int32_t id = 3; id < 512; id += 21) ids.push_back(id);
     sequences.push_back(judge(oracle, {17, 400, 3, 77}, 4, 3, ids));
@@ -249,7 +247,17 @@ TEST(Bfloat16, RealWidthStaysWithinTheBound) {
     found.emplace_back();
     hold(sequences[0], device_logits(*device, *decoder, sequences[0].tokens, 4), found.back());
   }
-  report.line("falcon-7b, 1 layer", sequences, found);
+  report.line(spec, sequences, found);
+}
+
+// One layer of real width: sums of 4,544 and 18,176 terms, where float32 accumulation counts most; norms of
+// heads of 128.
+TEST(Bfloat16, RealWidthStaysWithinTheBound) {
+  const auto devices = all_devices();
+  Report report(devices);
+  for (const char* spec : {"falcon-7b:layers=1,vocab=512", "qwen3-0.6b:layers=1,vocab=512"}) {
+    run_random(spec, devices, report);
+  }
 }
 
 }  // namespace

@@ -22,10 +22,11 @@
 namespace peregrine::testing {
 namespace {
 
-/// One of each kind: parallel with one norm and two, sequential, ALiBi, gated, partial rotary, with biases.
-const std::vector<std::string> kKinds = {"falcon_7b",          "falcon_40b",      "falcon_rw_many_heads",
-                                         "llama_bias",         "llama_rope_yarn", "gpt_neox",
-                                         "gpt_neox_sequential"};
+/// One of each kind: parallel with one norm and two, sequential, ALiBi, gated, partial rotary, with biases,
+/// with norms of the heads.
+const std::vector<std::string> kKinds = {
+    "falcon_7b",       "falcon_40b", "falcon_rw_many_heads", "llama_bias",
+    "llama_rope_yarn", "gpt_neox",   "gpt_neox_sequential",  "stablelm_parallel_qkln"};
 
 std::vector<std::int32_t> all_ids(const Oracle& oracle) {
   std::vector<std::int32_t> ids(static_cast<std::size_t>(oracle.config().vocab_size));

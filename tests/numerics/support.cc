@@ -48,7 +48,7 @@ Oracle golden_oracle(const std::string& fixture, core::DType matrices,
   if (adjust) adjust(config);
   const weights::Checkpoint checkpoint = weights::Checkpoint::open(path);
   weights::CheckpointSource source(checkpoint, std::string(family.optional_prefix));
-  return {config, family, source, matrices};
+  return {config, read_oracle_weights(config, family, source, matrices)};
 }
 
 RandomModel::RandomModel(std::string_view spec, std::uint64_t seed)
@@ -61,7 +61,9 @@ RandomModel::RandomModel(std::string_view spec, std::uint64_t seed)
 
 RandomModel::~RandomModel() = default;
 
-Oracle RandomModel::oracle() { return {config_, *family_, *source_, core::DType::kBF16}; }
+Oracle RandomModel::oracle() {
+  return {config_, read_oracle_weights(config_, *family_, *source_, core::DType::kBF16)};
+}
 
 std::unique_ptr<model::Decoder> RandomModel::load(ops::Device& device) {
   const auto type = core::DType::kBF16;
@@ -80,8 +82,13 @@ Rows device_logits(ops::Device& device, const model::Decoder& decoder, std::span
   ops::KvCacheSpec spec = decoder.kv_cache_spec();
   spec.blocks = blocks;
   const auto cache = device.create_kv_cache(spec);
-  const auto buffers = decoder.create_buffers(
-      {.rows = rows, .sequences = 1, .logit_rows = rows, .blocks_per_sequence = blocks, .slots = 1}, 1);
+  const auto buffers = decoder.create_buffers({.rows = rows,
+                                               .sequences = 1,
+                                               .logit_rows = rows,
+                                               .blocks_per_sequence = blocks,
+                                               .slots = 1,
+                                               .encoder = {}},
+                                              1);
   const auto stream = device.create_stream();
   std::vector<std::int32_t> table(static_cast<std::size_t>(blocks));
   std::iota(table.rbegin(), table.rend(), 0);

@@ -37,38 +37,55 @@ Rows linear(const Rows& in, const OracleMatrix& weight, const std::vector<double
   return out;
 }
 
+/// x[0, count), less its mean (layer norms only) and divided by its deviation.
+void standardize(const model::DecoderConfig& config, double* x, std::int64_t count) {
+  const auto width = static_cast<double>(count);
+  double mean = 0.0;
+  if (config.norm == ops::NormKind::kLayer) {
+    for (std::int64_t i = 0; i < count; ++i) mean += x[i] / width;
+  }
+  double variance = 0.0;
+  for (std::int64_t i = 0; i < count; ++i) variance += (x[i] - mean) * (x[i] - mean) / width;
+  const double scale = 1.0 / std::sqrt(variance + static_cast<double>(config.norm_epsilon));
+  for (std::int64_t i = 0; i < count; ++i) x[i] = (x[i] - mean) * scale;
+}
+
 Rows normalize(const model::DecoderConfig& config, const Rows& in, const std::vector<double>& weight,
                const std::vector<double>& bias) {
-  Rows out(in.rows, in.cols);
-  const auto width = static_cast<double>(in.cols);
+  Rows out = in;
   for (std::int64_t r = 0; r < in.rows; ++r) {
-    const double* x = in.row(r);
-    double mean = 0.0;
-    if (config.norm == ops::NormKind::kLayer) {
-      for (std::int64_t i = 0; i < in.cols; ++i) mean += x[i] / width;
-    }
-    double variance = 0.0;
-    for (std::int64_t i = 0; i < in.cols; ++i) variance += (x[i] - mean) * (x[i] - mean) / width;
-    const double scale = 1.0 / std::sqrt(variance + static_cast<double>(config.norm_epsilon));
+    standardize(config, out.row(r), in.cols);
     for (std::int64_t i = 0; i < in.cols; ++i) {
       const auto at = static_cast<std::size_t>(i);
-      out.row(r)[i] = (x[i] - mean) * scale * weight[at] + (bias.empty() ? 0.0 : bias[at]);
+      out.row(r)[i] = out.row(r)[i] * weight[at] + (bias.empty() ? 0.0 : bias[at]);
     }
   }
   return out;
 }
 
-/// Columns [first, first + count) of `in`, each head of head_dim rotated by its row's angles.
-Rows rotated_columns(const model::DecoderConfig& config, const OracleTrace& trace, const Rows& in,
-                     std::int64_t first, std::int64_t count, bool rotate) {
+Rows columns(const Rows& in, std::int64_t first, std::int64_t count) {
   Rows out(in.rows, count);
-  for (std::int64_t r = 0; r < in.rows; ++r) {
-    std::copy_n(in.row(r) + first, count, out.row(r));
-    if (!rotate) continue;
-    const std::int64_t half = trace.cosines.cols;
-    const bool halves = config.rotary.style == ops::RotaryStyle::kHalves;
-    for (std::int64_t head = 0; head < count / config.head_dim; ++head) {
-      double* x = out.row(r) + head * config.head_dim;
+  for (std::int64_t r = 0; r < in.rows; ++r) std::copy_n(in.row(r) + first, count, out.row(r));
+  return out;
+}
+
+/// Each head of head_dim columns normalized on its own.
+void normalize_heads(const model::DecoderConfig& config, const std::vector<double>& weight, Rows& heads) {
+  for (std::int64_t r = 0; r < heads.rows; ++r) {
+    double* x = heads.row(r);
+    for (std::int64_t i = 0; i < heads.cols; i += config.head_dim)
+      standardize(config, x + i, config.head_dim);
+    for (std::int64_t i = 0; i < heads.cols; ++i) x[i] *= weight[static_cast<std::size_t>(i)];
+  }
+}
+
+/// Each head of head_dim columns rotated by its row's angles.
+void rotate(const model::DecoderConfig& config, const OracleTrace& trace, Rows& heads) {
+  const std::int64_t half = trace.cosines.cols;
+  const bool halves = config.rotary.style == ops::RotaryStyle::kHalves;
+  for (std::int64_t r = 0; r < heads.rows; ++r) {
+    for (std::int64_t head = 0; head < heads.cols / config.head_dim; ++head) {
+      double* x = heads.row(r) + head * config.head_dim;
       for (std::int64_t i = 0; i < half; ++i) {
         double& a = x[halves ? i : 2 * i];
         double& b = x[halves ? i + half : 2 * i + 1];
@@ -80,7 +97,6 @@ Rows rotated_columns(const model::DecoderConfig& config, const OracleTrace& trac
       }
     }
   }
-  return out;
 }
 
 /// What is added to the score of the key at `position` for query head `head`.
@@ -207,6 +223,8 @@ double oracle_activation(ops::Activation activation, double x) {
       return x / (1.0 + std::exp(-x));
     case ops::Activation::kRelu:
       return std::max(x, 0.0);
+    case ops::Activation::kTanh:
+      return std::tanh(x);
   }
   throw std::logic_error("oracle: unknown activation");
 }
@@ -230,6 +248,8 @@ double oracle_activation_slope(ops::Activation activation, double x) {
     }
     case ops::Activation::kRelu:
       return x > 0.0 ? 1.0 : 0.0;
+    case ops::Activation::kTanh:
+      return 1.0 - std::tanh(x) * std::tanh(x);
   }
   throw std::logic_error("oracle: unknown activation");
 }
@@ -292,14 +312,21 @@ class Pass {
     const OracleLayer& weights = oracle_.layer(index);
     const std::int64_t q_width = std::int64_t{config_.heads} * config_.head_dim;
     const std::int64_t kv_width = std::int64_t{config_.kv_heads} * config_.head_dim;
-    const bool rotary = config_.positions == PositionKind::kRotary;
     now.qkv = linear(now.norm1, weights.qkv, weights.qkv_bias);
     visit(index, Place::kQkv, now.qkv);
-    now.queries = rotated_columns(config_, trace_, now.qkv, 0, q_width, rotary);
+    now.queries = columns(now.qkv, 0, q_width);
+    now.keys = columns(now.qkv, q_width, kv_width);
+    if (config_.head_norms) {
+      normalize_heads(config_, weights.query_norm, now.queries);
+      normalize_heads(config_, weights.key_norm, now.keys);
+    }
+    if (config_.positions == PositionKind::kRotary) {
+      rotate(config_, trace_, now.queries);
+      rotate(config_, trace_, now.keys);
+    }
     visit(index, Place::kQuery, now.queries);
-    now.keys = rotated_columns(config_, trace_, now.qkv, q_width, kv_width, rotary);
     visit(index, Place::kKey, now.keys);
-    now.values = rotated_columns(config_, trace_, now.qkv, q_width + kv_width, kv_width, false);
+    now.values = columns(now.qkv, q_width + kv_width, kv_width);
     visit(index, Place::kValue, now.values);
     weigh_values(index, now);
     visit(index, Place::kAttention, now.attention);
@@ -338,17 +365,66 @@ class Pass {
   Rows mlp(std::int32_t index, LayerTrace& now) const {
     const OracleLayer& weights = oracle_.layer(index);
     const Rows& in = config_.residual == ResidualOrder::kParallelOneNorm ? now.norm1 : now.norm2;
+    if (config_.experts.in_layer(index)) return experts(weights, in, now.scores);
     now.up = linear(in, weights.up, weights.up_bias);
     if (config_.gated_mlp) visit(index, Place::kUp, now.up);
-    now.hidden = Rows(in.rows, config_.intermediate_size);
-    for (std::int64_t r = 0; r < in.rows; ++r) {
-      for (std::int64_t i = 0; i < now.hidden.cols; ++i) {
-        now.hidden.row(r)[i] = oracle_activation(config_.activation, now.up.row(r)[i]) *
-                               (config_.gated_mlp ? now.up.row(r)[now.hidden.cols + i] : 1.0);
-      }
-    }
+    now.hidden = activated(now.up, config_.gated_mlp);
     visit(index, Place::kHidden, now.hidden);
     return linear(now.hidden, weights.down, weights.down_bias);
+  }
+
+  /// `up` activated, or, where `gated`, its left half activated times its right half.
+  Rows activated(const Rows& up, bool gated) const {
+    Rows out(up.rows, gated ? up.cols / 2 : up.cols);
+    for (std::int64_t r = 0; r < up.rows; ++r) {
+      for (std::int64_t i = 0; i < out.cols; ++i) {
+        out.row(r)[i] =
+            oracle_activation(config_.activation, up.row(r)[i]) * (gated ? up.row(r)[out.cols + i] : 1.0);
+      }
+    }
+    return out;
+  }
+
+  /// The sum over a row's experts of weight * expert(row) (Jiang et al. 2024, section 2.1; Qwen2-MoE's shared
+  /// expert as its authors' code has it).
+  Rows experts(const OracleLayer& weights, const Rows& in, Rows& scores) const {
+    const model::ExpertsConfig& config = config_.experts;
+    scores = linear(in, weights.router, {});
+    Rows out(in.rows, in.cols);
+    for (std::int64_t r = 0; r < in.rows; ++r) {
+      const double* score = scores.row(r);
+      std::vector<double> shares = shares_of_experts(score);
+      if (config.shared_intermediate_size > 0) shares.push_back(1.0 / (1.0 + std::exp(-score[config.count])));
+      Rows row(1, in.cols);
+      std::copy_n(in.row(r), in.cols, row.row(0));
+      for (std::size_t expert = 0; expert < shares.size(); ++expert) {
+        if (shares[expert] == 0.0) continue;
+        const Rows hidden = activated(linear(row, weights.expert_up.at(expert), {}), true);
+        const Rows result = linear(hidden, weights.expert_down.at(expert), {});
+        for (std::int64_t i = 0; i < in.cols; ++i) out.row(r)[i] += shares[expert] * result.row(0)[i];
+      }
+    }
+    return out;
+  }
+
+  /// The softmax of a row's scores, 0 for experts that are not among the best.
+  std::vector<double> shares_of_experts(const double* score) const {
+    const std::int32_t count = config_.experts.count;
+    const double largest = *std::max_element(score, score + count);
+    double all = 0.0;
+    for (std::int32_t e = 0; e < count; ++e) all += std::exp(score[e] - largest);
+    std::vector<double> shares(static_cast<std::size_t>(count), 0.0);
+    double taken = 0.0;
+    for (std::int32_t rank = 0; rank < config_.experts.per_token; ++rank) {
+      std::int32_t best = -1;
+      for (std::int32_t e = 0; e < count; ++e) {
+        if (shares[static_cast<std::size_t>(e)] == 0.0 && (best < 0 || score[e] > score[best])) best = e;
+      }
+      shares[static_cast<std::size_t>(best)] = std::exp(score[best] - largest) / all;
+      taken += shares[static_cast<std::size_t>(best)];
+    }
+    for (double& share : shares) share /= config_.experts.normalized ? taken : 1.0;
+    return shares;
   }
 
   const Oracle& oracle_;
@@ -361,24 +437,27 @@ class Pass {
 
 OracleTrace Oracle::forward(std::span<const std::int32_t> tokens, std::int64_t prompt_tokens,
                             const RoundingHook& hook) const {
+  if (hook && config_.experts.count > 0) {
+    throw std::logic_error("the oracle does not round models with experts");
+  }
   OracleTrace trace;
   trace.tokens.assign(tokens.begin(), tokens.end());
-  trace.layers.resize(layers_.size());
+  trace.layers.resize(weights_.layers.size());
   Pass pass(*this, hook, trace);
   pass.angles(prompt_tokens);
 
   Rows x(static_cast<std::int64_t>(tokens.size()), config_.hidden_size);
   for (std::size_t r = 0; r < tokens.size(); ++r) {
-    const float* row = embedding_.row(tokens[r]);
+    const float* row = weights_.embedding.row(tokens[r]);
     for (std::int64_t i = 0; i < x.cols; ++i) {
       x.row(static_cast<std::int64_t>(r))[i] = static_cast<double>(config_.embedding_scale) * row[i];
     }
   }
   for (std::int32_t index = 0; index < config_.layers; ++index) pass.layer(index, x);
-  trace.final_norm = normalize(config_, x, final_norm_weight_, final_norm_bias_);
+  trace.final_norm = normalize(config_, x, final_norm_weight(), final_norm_bias());
   trace.out = std::move(x);
   pass.visit(config_.layers, Place::kFinalNorm, trace.final_norm);
-  trace.logits = linear(trace.final_norm, head(), head_bias_);
+  trace.logits = linear(trace.final_norm, head(), weights_.head_bias);
   return trace;
 }
 

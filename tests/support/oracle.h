@@ -44,9 +44,24 @@ struct OracleMatrix {
 struct OracleLayer {
   std::vector<double> norm1_weight, norm1_bias;  ///< Before attention.
   std::vector<double> norm2_weight, norm2_bias;  ///< Before the MLP, where it has a norm of its own.
+  std::vector<double> query_norm, key_norm;      ///< Of the heads, one after the other.
   OracleMatrix qkv, attention_out, up, down;
   std::vector<double> qkv_bias, attention_out_bias, up_bias, down_bias;
+  OracleMatrix router;                               ///< Only in a layer of experts.
+  std::vector<OracleMatrix> expert_up, expert_down;  ///< By expert, the shared one last.
 };
+
+/// Weights of a whole model.
+struct OracleWeights {
+  OracleMatrix embedding, head;  ///< No head where it is tied.
+  std::vector<double> final_norm_weight, final_norm_bias, head_bias;
+  std::vector<OracleLayer> layers;
+};
+
+/// Reads the weights named by the family's slots. `matrices` is the type that matrices are stored in: their
+/// values are rounded to it; norms and biases are kept as they are in `source`.
+OracleWeights read_oracle_weights(const model::DecoderConfig& config, const model::Family& family,
+                                  weights::TensorSource& source, core::DType matrices);
 
 /// The values of a forward pass that are rounded when arithmetic is narrower than float32, in the order in
 /// which they arise. The residual stream and the logits are not among them: they are float32 always.
@@ -80,8 +95,9 @@ struct LayerTrace {
   Rows attention;
   Rows mid;    ///< [T, hidden] residual stream between attention and MLP (kSequential only).
   Rows norm2;  ///< Empty for kParallelOneNorm.
-  Rows up;     ///< [T, intermediate or 2 * intermediate]
+  Rows up;     ///< [T, intermediate or 2 * intermediate]; empty in a layer of experts, as hidden.
   Rows hidden;
+  Rows scores;  ///< [T, experts, and the shared one's gate]: of the router; only in a layer of experts.
 };
 
 struct OracleTrace {
@@ -99,28 +115,27 @@ const Rows& values_at(const OracleTrace& trace, std::int32_t layer, Place place)
 /// A model in float64. Immutable after construction.
 class Oracle {
  public:
-  /// Reads the weights named by the family's slots. `matrices` is the type that matrices are stored in:
-  /// their values are rounded to it; norms and biases are kept as they are in `source`.
-  Oracle(const model::DecoderConfig& config, const model::Family& family, weights::TensorSource& source,
-         core::DType matrices);
+  /// Throws std::invalid_argument where the config has a choice that the oracle does not know.
+  Oracle(const model::DecoderConfig& config, OracleWeights weights);
 
   /// The pass over one sequence from position 0. `prompt_tokens` chooses the rotary frequencies where they
-  /// depend on the length of the prompt. `hook`, where given, sees and may change the values at each place.
+  /// depend on the length of the prompt. `hook`, where given, sees and may change the values at each place;
+  /// not for models with experts, as rounding may choose others.
   OracleTrace forward(std::span<const std::int32_t> tokens, std::int64_t prompt_tokens,
                       const RoundingHook& hook = {}) const;
 
   const model::DecoderConfig& config() const { return config_; }
-  const OracleLayer& layer(std::int32_t index) const { return layers_[static_cast<std::size_t>(index)]; }
-  const std::vector<double>& final_norm_weight() const { return final_norm_weight_; }
-  const std::vector<double>& final_norm_bias() const { return final_norm_bias_; }
+  const OracleLayer& layer(std::int32_t index) const {
+    return weights_.layers[static_cast<std::size_t>(index)];
+  }
+  const std::vector<double>& final_norm_weight() const { return weights_.final_norm_weight; }
+  const std::vector<double>& final_norm_bias() const { return weights_.final_norm_bias; }
   /// [vocab, hidden], which is the embedding where the head is tied.
-  const OracleMatrix& head() const { return config_.tied_head ? embedding_ : head_; }
+  const OracleMatrix& head() const { return config_.tied_head ? weights_.embedding : weights_.head; }
 
  private:
   model::DecoderConfig config_;
-  OracleMatrix embedding_, head_;
-  std::vector<double> final_norm_weight_, final_norm_bias_, head_bias_;
-  std::vector<OracleLayer> layers_;
+  OracleWeights weights_;
 };
 
 /// Inverse frequencies [rotary.dim / 2] for a prompt of this length, in float64.

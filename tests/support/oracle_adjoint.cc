@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <stdexcept>
 
 namespace peregrine::testing {
 namespace {
@@ -36,34 +37,45 @@ void pull_linear(const OracleMatrix& weight, const Adjoint& from, Adjoint& to) {
   }
 }
 
+/// A vector less its mean (layer norms only) and divided by its deviation, for the pull through that.
+struct Standardized {
+  Standardized(const model::DecoderConfig& config, const double* x, std::int64_t count)
+      : centred(config.norm == ops::NormKind::kLayer), unit(x, x + count) {
+    const auto width = static_cast<double>(count);
+    double mean = 0.0;
+    double variance = 0.0;
+    for (std::int64_t i = 0; centred && i < count; ++i) mean += x[i] / width;
+    for (std::int64_t i = 0; i < count; ++i) variance += (x[i] - mean) * (x[i] - mean) / width;
+    scale = 1.0 / std::sqrt(variance + static_cast<double>(config.norm_epsilon));
+    for (double& value : unit) value = (value - mean) * scale;
+  }
+
+  /// Adds to `to` the derivatives by the vector, where `g` are those by unit * weight.
+  void pull(const double* weight, const double* g, double* to) const {
+    const auto width = static_cast<double>(unit.size());
+    double sum = 0.0;
+    double along = 0.0;
+    for (std::size_t i = 0; i < unit.size(); ++i) {
+      sum += g[i] * weight[i] / width;
+      along += g[i] * weight[i] * unit[i] / width;
+    }
+    for (std::size_t i = 0; i < unit.size(); ++i) {
+      to[i] += scale * (g[i] * weight[i] - (centred ? sum : 0.0) - unit[i] * along);
+    }
+  }
+
+  bool centred;
+  double scale = 0.0;
+  std::vector<double> unit;
+};
+
 /// Adds to `to` (rows from `first` on belong to rows 0.. of `from`) the pull of a norm that read `in`.
 void pull_norm(const model::DecoderConfig& config, const Rows& in, const std::vector<double>& weight,
                const Adjoint& from, std::int64_t first, Adjoint& to) {
-  const auto width = static_cast<double>(in.cols);
-  const bool centred = config.norm == ops::NormKind::kLayer;
-  std::vector<double> unit(static_cast<std::size_t>(in.cols));
   for (std::int64_t r = 0; r < from.rows; ++r) {
-    const double* x = in.row(first + r);
-    double mean = 0.0;
-    double variance = 0.0;
-    for (std::int64_t i = 0; centred && i < in.cols; ++i) mean += x[i] / width;
-    for (std::int64_t i = 0; i < in.cols; ++i) variance += (x[i] - mean) * (x[i] - mean) / width;
-    const double scale = 1.0 / std::sqrt(variance + static_cast<double>(config.norm_epsilon));
-    for (std::int64_t i = 0; i < in.cols; ++i) unit[static_cast<std::size_t>(i)] = (x[i] - mean) * scale;
+    const Standardized row(config, in.row(first + r), in.cols);
     for (std::int64_t d = 0; d < from.directions; ++d) {
-      const double* g = from.at(r, d);
-      double sum = 0.0;
-      double along = 0.0;
-      for (std::int64_t i = 0; i < in.cols; ++i) {
-        const auto at = static_cast<std::size_t>(i);
-        sum += g[i] * weight[at] / width;
-        along += g[i] * weight[at] * unit[at] / width;
-      }
-      double* target = to.at(first + r, d);
-      for (std::int64_t i = 0; i < in.cols; ++i) {
-        const auto at = static_cast<std::size_t>(i);
-        target[i] += scale * (g[i] * weight[at] - (centred ? sum : 0.0) - unit[at] * along);
-      }
+      row.pull(weight.data(), from.at(r, d), to.at(first + r, d));
     }
   }
 }
@@ -169,6 +181,10 @@ class LayerPull {
 
     unrotate(queries);
     unrotate(keys);
+    if (config_.head_norms) {
+      pull_head_norms(0, weights_.query_norm, queries);
+      pull_head_norms(queries.cols, weights_.key_norm, keys);
+    }
     Adjoint qkv(rows, out.directions, now_.qkv.cols);
     for (std::int64_t at = 0; at < rows * out.directions; ++at) {
       double* target = qkv.values.data() + at * qkv.cols;
@@ -219,6 +235,22 @@ class LayerPull {
     }
   }
 
+  /// From derivatives by normalized heads to those by the heads, which begin at `column` of qkv.
+  void pull_head_norms(std::int64_t column, const std::vector<double>& weight, Adjoint& adjoint) const {
+    const std::int64_t width = config_.head_dim;
+    std::vector<double> by_head(static_cast<std::size_t>(width));
+    for (std::int64_t r = 0; r < adjoint.rows; ++r) {
+      for (std::int64_t at = 0; at < adjoint.cols; at += width) {
+        const Standardized head(config_, now_.qkv.row(r) + column + at, width);
+        for (std::int64_t d = 0; d < adjoint.directions; ++d) {
+          std::fill(by_head.begin(), by_head.end(), 0.0);
+          head.pull(weight.data() + at, adjoint.at(r, d) + at, by_head.data());
+          std::copy(by_head.begin(), by_head.end(), adjoint.at(r, d) + at);
+        }
+      }
+    }
+  }
+
   /// The transpose of the rotation of every head.
   void unrotate(Adjoint& adjoint) const {
     const std::int64_t half = trace_.cosines.cols;
@@ -255,6 +287,7 @@ class LayerPull {
 void pull_back(const Oracle& oracle, const OracleTrace& trace, std::int64_t position,
                std::span<const std::int32_t> logits, const PlaceVisitor& visit) {
   const model::DecoderConfig& config = oracle.config();
+  if (config.experts.count > 0) throw std::invalid_argument("no derivatives of models with experts");
   Adjoint final_norm(1, static_cast<std::int64_t>(logits.size()), config.hidden_size);
   for (std::size_t d = 0; d < logits.size(); ++d) {
     std::copy_n(oracle.head().row(logits[d]), config.hidden_size,

@@ -41,7 +41,8 @@ using PlaceVisitor =
 /// Reverse-mode differentiation of an exact pass (Griewank and Walther, Evaluating Derivatives, chapter 3),
 /// by hand-written adjoints: derivatives of the logits numbered `logits` at `position` by every value at
 /// every place. The derivative by a probability is by exp(score - largest) / sum with the sum held fixed, as
-/// a rounded probability changes the products with the values but not the sum.
+/// a rounded probability changes the products with the values but not the sum. Not for models with experts:
+/// which ones a row gets is no smooth function.
 void pull_back(const Oracle& oracle, const OracleTrace& trace, std::int64_t position,
                std::span<const std::int32_t> logits, const PlaceVisitor& visit);
 

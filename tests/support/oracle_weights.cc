@@ -3,6 +3,7 @@
 #include <cstring>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "core/float16.h"
 #include "support/oracle.h"
@@ -100,89 +101,122 @@ void refuse_unknown(const model::DecoderConfig& config) {
   const bool known_order = config.residual == model::ResidualOrder::kSequential ||
                            config.residual == model::ResidualOrder::kParallelOneNorm ||
                            config.residual == model::ResidualOrder::kParallelTwoNorms;
-  const bool has_other = config.positions == model::PositionKind::kLearned ||
-                         config.rotary.scaling == model::RotaryScaling::kLongRope ||
+  const bool known_positions =
+      config.positions == model::PositionKind::kRotary || config.positions == model::PositionKind::kAlibi;
+  const bool has_other = config.rotary.scaling == model::RotaryScaling::kLongRope || config.cross_attention ||
                          config.norm_weight_offset != 0.0f || config.embedding_norm || !config.final_norm ||
-                         config.attention_scale_by_layer || config.attention_soft_cap > 0.0f ||
-                         config.window > 0 || config.qkv_clip > 0.0f || config.head_norms ||
+                         config.final_norm_scale != 1.0f || config.attention_scale_by_layer ||
+                         config.attention_soft_cap > 0.0f || config.window > 0 || config.qkv_clip > 0.0f ||
                          config.logit_soft_cap > 0.0f || config.embedding_size > 0;
-  if (!known_order || has_other) {
+  if (!known_order || !known_positions || has_other) {
     throw std::invalid_argument("the oracle does not know all choices of " + config.family);
+  }
+}
+
+void read_model_slot(weights::TensorSource& source, const model::SlotSource& slot, core::DType matrices,
+                     OracleWeights& out) {
+  switch (slot.slot) {
+    case Slot::kTokenEmbedding:
+      out.embedding = read_slot(source, slot, matrices);
+      break;
+    case Slot::kHead:
+      out.head = read_slot(source, slot, matrices);
+      break;
+    case Slot::kHeadBias:
+      out.head_bias = read_vector(source, slot);
+      break;
+    case Slot::kFinalNormWeight:
+      out.final_norm_weight = read_vector(source, slot);
+      break;
+    case Slot::kFinalNormBias:
+      out.final_norm_bias = read_vector(source, slot);
+      break;
+    default:
+      throw std::invalid_argument(std::string("not a model slot: ") + model::to_string(slot.slot));
+  }
+}
+
+/// Experts are listed in their order.
+void read_layer_slot(weights::TensorSource& source, const model::SlotSource& slot, core::DType matrices,
+                     OracleLayer& layer) {
+  switch (slot.slot) {
+    case Slot::kAttentionNormWeight:
+      layer.norm1_weight = read_vector(source, slot);
+      break;
+    case Slot::kAttentionNormBias:
+      layer.norm1_bias = read_vector(source, slot);
+      break;
+    case Slot::kMlpNormWeight:
+      layer.norm2_weight = read_vector(source, slot);
+      break;
+    case Slot::kMlpNormBias:
+      layer.norm2_bias = read_vector(source, slot);
+      break;
+    case Slot::kQueryNorm:
+      layer.query_norm = read_vector(source, slot);
+      break;
+    case Slot::kKeyNorm:
+      layer.key_norm = read_vector(source, slot);
+      break;
+    case Slot::kQkv:
+      layer.qkv = read_slot(source, slot, matrices);
+      break;
+    case Slot::kQkvBias:
+      layer.qkv_bias = read_vector(source, slot);
+      break;
+    case Slot::kAttentionOut:
+      layer.attention_out = read_slot(source, slot, matrices);
+      break;
+    case Slot::kAttentionOutBias:
+      layer.attention_out_bias = read_vector(source, slot);
+      break;
+    case Slot::kMlpUp:
+      layer.up = read_slot(source, slot, matrices);
+      break;
+    case Slot::kMlpUpBias:
+      layer.up_bias = read_vector(source, slot);
+      break;
+    case Slot::kMlpDown:
+      layer.down = read_slot(source, slot, matrices);
+      break;
+    case Slot::kMlpDownBias:
+      layer.down_bias = read_vector(source, slot);
+      break;
+    case Slot::kRouter:
+      layer.router = read_slot(source, slot, matrices);
+      break;
+    case Slot::kExpertUp:
+      layer.expert_up.push_back(read_slot(source, slot, matrices));
+      break;
+    case Slot::kExpertDown:
+      layer.expert_down.push_back(read_slot(source, slot, matrices));
+      break;
+    default:
+      throw std::invalid_argument(std::string("not a layer slot: ") + model::to_string(slot.slot));
   }
 }
 
 }  // namespace
 
-Oracle::Oracle(const model::DecoderConfig& config, const model::Family& family, weights::TensorSource& source,
-               core::DType matrices)
-    : config_(config), layers_(static_cast<std::size_t>(config.layers)) {
-  refuse_unknown(config);
+OracleWeights read_oracle_weights(const model::DecoderConfig& config, const model::Family& family,
+                                  weights::TensorSource& source, core::DType matrices) {
+  OracleWeights out;
   for (const model::SlotSource& slot : family.model_slots(config)) {
-    switch (slot.slot) {
-      case Slot::kTokenEmbedding:
-        embedding_ = read_slot(source, slot, matrices);
-        break;
-      case Slot::kHead:
-        head_ = read_slot(source, slot, matrices);
-        break;
-      case Slot::kHeadBias:
-        head_bias_ = read_vector(source, slot);
-        break;
-      case Slot::kFinalNormWeight:
-        final_norm_weight_ = read_vector(source, slot);
-        break;
-      case Slot::kFinalNormBias:
-        final_norm_bias_ = read_vector(source, slot);
-        break;
-      default:
-        throw std::invalid_argument(std::string("not a model slot: ") + model::to_string(slot.slot));
-    }
+    read_model_slot(source, slot, matrices, out);
   }
+  out.layers.resize(static_cast<std::size_t>(config.layers));
   for (std::int32_t index = 0; index < config.layers; ++index) {
-    OracleLayer& layer = layers_[static_cast<std::size_t>(index)];
+    OracleLayer& layer = out.layers[static_cast<std::size_t>(index)];
     for (const model::SlotSource& slot : family.layer_slots(config, index)) {
-      switch (slot.slot) {
-        case Slot::kAttentionNormWeight:
-          layer.norm1_weight = read_vector(source, slot);
-          break;
-        case Slot::kAttentionNormBias:
-          layer.norm1_bias = read_vector(source, slot);
-          break;
-        case Slot::kMlpNormWeight:
-          layer.norm2_weight = read_vector(source, slot);
-          break;
-        case Slot::kMlpNormBias:
-          layer.norm2_bias = read_vector(source, slot);
-          break;
-        case Slot::kQkv:
-          layer.qkv = read_slot(source, slot, matrices);
-          break;
-        case Slot::kQkvBias:
-          layer.qkv_bias = read_vector(source, slot);
-          break;
-        case Slot::kAttentionOut:
-          layer.attention_out = read_slot(source, slot, matrices);
-          break;
-        case Slot::kAttentionOutBias:
-          layer.attention_out_bias = read_vector(source, slot);
-          break;
-        case Slot::kMlpUp:
-          layer.up = read_slot(source, slot, matrices);
-          break;
-        case Slot::kMlpUpBias:
-          layer.up_bias = read_vector(source, slot);
-          break;
-        case Slot::kMlpDown:
-          layer.down = read_slot(source, slot, matrices);
-          break;
-        case Slot::kMlpDownBias:
-          layer.down_bias = read_vector(source, slot);
-          break;
-        default:
-          throw std::invalid_argument(std::string("not a layer slot: ") + model::to_string(slot.slot));
-      }
+      read_layer_slot(source, slot, matrices, layer);
     }
   }
+  return out;
+}
+
+Oracle::Oracle(const model::DecoderConfig& config, OracleWeights weights)
+    : config_(config), weights_(std::move(weights)) {
+  refuse_unknown(config);
 }
 
 }  // namespace peregrine::testing

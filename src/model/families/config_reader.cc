@@ -217,13 +217,9 @@ ops::Activation read_activation(const JsonView& config, std::string_view key, st
 }
 
 void read_sizes(const JsonView& config, std::int64_t absent_max_positions, DecoderConfig& out) {
-  if (const auto quantized = config.find("quantization_config")) {
-    fail(ErrorKind::kUnsupported,
-         "{}: weights that are stored quantized are not supported; use the original model",
-         quantized->where());
-  }
+  refuse_quantized(config);
   out.vocab_size = read_int(config, {"vocab_size"}, 1, kMaxVocabulary);
-  out.hidden_size = read_int(config, {"hidden_size", "n_embed", "n_embd", "d_model"}, 1, kMaxHidden);
+  out.hidden_size = read_int(config, {"hidden_size", "n_embed", "n_embd", "d_model", "dim"}, 1, kMaxHidden);
   out.layers = static_cast<std::int32_t>(
       read_int(config, {"num_hidden_layers", "n_layer", "n_layers"}, 1, kMaxLayers));
   out.heads =
@@ -231,7 +227,7 @@ void read_sizes(const JsonView& config, std::int64_t absent_max_positions, Decod
   out.kv_heads = out.heads;
   out.max_positions = read_int(config, {"max_position_embeddings", "n_positions", "max_seq_len"}, 1,
                                kMaxPositions, absent_max_positions);
-  const std::int64_t head_dim = read_int(config, {"head_dim"}, 1, kMaxHeadDim, 0);
+  const std::int64_t head_dim = read_int(config, {"head_dim"}, 1, kMaxHeadDim, out.head_dim);
   if (head_dim == 0) {
     if (out.hidden_size % out.heads != 0) {
       fail(ErrorKind::kInvalidArgument, "{}: hidden_size ({}) must be a multiple of num_attention_heads ({})",
@@ -254,7 +250,7 @@ void read_rotary(const JsonView& config, std::string_view theta_key, DecoderConf
          config.where(), out.rotary.dim, out.head_dim);
   }
   out.positions = PositionKind::kRotary;
-  out.rotary.theta = read_number(config, theta_key, 1.000001, kMaxTheta, 10000.0);
+  out.rotary.theta = read_number(config, theta_key, 1.000001, kMaxTheta, out.rotary.theta);
   const auto rope = find_rope(config);
   if (!rope) return;
   out.rotary.theta = read_number(*rope, "rope_theta", 1.000001, kMaxTheta, out.rotary.theta);
@@ -275,6 +271,14 @@ std::int32_t read_window(const JsonView& config, std::int32_t absent) {
   constexpr std::string_view kKey = "sliding_window";
   if (!config.value().as_object().contains(kKey)) return absent;
   return static_cast<std::int32_t>(read_int(config, {kKey}, 1, kMaxPositions, 0));
+}
+
+void refuse_quantized(const JsonView& config) {
+  if (const auto quantized = config.find("quantization_config")) {
+    fail(ErrorKind::kUnsupported,
+         "{}: weights that are stored quantized are not supported; use the original model",
+         quantized->where());
+  }
 }
 
 void refuse_flag(const JsonView& config, std::string_view key) {

@@ -43,13 +43,14 @@ float read_epsilon(const core::JsonView& config, std::string_view key, double ab
 ops::Activation read_activation(const core::JsonView& config, std::string_view key, std::string_view absent);
 
 /// vocab_size, hidden_size, num_hidden_layers, num_attention_heads (with their old names) and
-/// max_position_embeddings; head_dim = hidden_size / heads, which must have no remainder. kv_heads = heads.
-/// Refuses files that describe quantized weights.
+/// max_position_embeddings; head_dim, which is out.head_dim where it is missing or, if that is 0, hidden_size
+/// / heads, which must have no remainder. kv_heads = heads. Refuses files that describe quantized weights.
 void read_sizes(const core::JsonView& config, std::int64_t absent_max_positions, DecoderConfig& out);
 
-/// The base and the scaling of rotary positions: `theta_key`, rope_scaling (with "rope_type" or its old name
-/// "type") or rope_parameters, as newer files call it. `out.rotary.dim` must be set; out.max_positions grows
-/// by the factor where the scaling is meant to extend the stored length.
+/// The base and the scaling of rotary positions: `theta_key` (out.rotary.theta where it is missing),
+/// rope_scaling (with "rope_type" or its old name "type") or rope_parameters, as newer files call it.
+/// `out.rotary.dim` must be set; out.max_positions grows by the factor where the scaling is meant to extend
+/// the stored length.
 void read_rotary(const core::JsonView& config, std::string_view theta_key, DecoderConfig& out);
 
 /// num_key_value_heads, which must divide the query heads; as many where it is missing or null.
@@ -57,6 +58,9 @@ void read_kv_heads(const core::JsonView& config, DecoderConfig& out);
 
 /// sliding_window: positions that attention sees; 0 (all) where it is null, `absent` where it is missing.
 std::int32_t read_window(const core::JsonView& config, std::int32_t absent);
+
+/// Throws Error(kUnsupported) where the file describes quantized weights.
+void refuse_quantized(const core::JsonView& config);
 
 /// Throws Error(kUnsupported) where `key` is there and true.
 void refuse_flag(const core::JsonView& config, std::string_view key);

@@ -25,6 +25,8 @@ extern const Family kGptNeoxFamily;
 extern const Family kLlamaFamily;
 /// Jiang et al. 2023: Mistral 7B, Mistral Nemo.
 extern const Family kMistralFamily;
+/// Jiang et al. 2024: Mixtral 8x7B, 8x22B.
+extern const Family kMixtralFamily;
 /// MosaicML 2023: MPT-7B, MPT-30B.
 extern const Family kMptFamily;
 /// Zhang et al. 2022: OPT.
@@ -35,9 +37,15 @@ extern const Family kPhiFamily;
 extern const Family kPhi3Family;
 /// Yang et al. 2024: Qwen2, Qwen2.5.
 extern const Family kQwen2Family;
+/// Qwen Team 2024: Qwen1.5-MoE, Qwen2-57B-A14B.
+extern const Family kQwen2MoeFamily;
+/// Yang et al. 2025: Qwen3.
+extern const Family kQwen3Family;
 /// Bellagente et al. 2024: StableLM 2, StableLM 3B.
 extern const Family kStableLmFamily;
 /// Lozhkov et al. 2024: StarCoder2.
 extern const Family kStarcoder2Family;
+/// Raffel et al. 2020: T5, Flan-T5, mT5, UL2.
+extern const Family kT5Family;
 
 }  // namespace peregrine::model

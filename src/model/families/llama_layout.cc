@@ -57,13 +57,25 @@ void add_llama_mlp(const DecoderConfig& config, SlotBuilder& slots) {
                config.hidden_size, intermediate);
 }
 
-std::vector<SlotSource> llama_layer_slots(const DecoderConfig& config, std::int32_t layer) {
+SlotBuilder begin_llama_layer(const DecoderConfig& config, std::int32_t layer) {
   SlotBuilder slots("model.layers." + std::to_string(layer) + ".");
   slots.norm(Slot::kAttentionNormWeight, Slot::kAttentionNormBias, config.norm_bias, "input_layernorm",
              config.hidden_size);
   add_llama_attention(config, slots);
+  if (config.head_norms) {
+    const auto repeated = [](const char* tensor, std::int32_t heads) {
+      return std::vector<std::string>(static_cast<std::size_t>(heads), tensor);
+    };
+    slots.by_head(Slot::kQueryNorm, repeated("self_attn.q_norm.weight", config.heads), config.head_dim);
+    slots.by_head(Slot::kKeyNorm, repeated("self_attn.k_norm.weight", config.kv_heads), config.head_dim);
+  }
   slots.norm(Slot::kMlpNormWeight, Slot::kMlpNormBias, config.norm_bias, "post_attention_layernorm",
              config.hidden_size);
+  return slots;
+}
+
+std::vector<SlotSource> llama_layer_slots(const DecoderConfig& config, std::int32_t layer) {
+  SlotBuilder slots = begin_llama_layer(config, layer);
   add_llama_mlp(config, slots);
   return slots.take();
 }

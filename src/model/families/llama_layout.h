@@ -23,7 +23,10 @@ std::vector<SlotSource> llama_model_slots(const DecoderConfig& config);
 void add_llama_attention(const DecoderConfig& config, SlotBuilder& slots);
 /// mlp: gate_proj, up_proj and down_proj.
 void add_llama_mlp(const DecoderConfig& config, SlotBuilder& slots);
-/// A whole layer, with input_layernorm and post_attention_layernorm.
+/// A layer up to its MLP: input_layernorm, self_attn (with head_norms: q_norm and k_norm, the same for every
+/// head) and post_attention_layernorm.
+SlotBuilder begin_llama_layer(const DecoderConfig& config, std::int32_t layer);
+/// A whole layer.
 std::vector<SlotSource> llama_layer_slots(const DecoderConfig& config, std::int32_t layer);
 
 }  // namespace peregrine::model

@@ -28,16 +28,24 @@ void SlotBuilder::by_head(Slot slot, const std::vector<std::string>& tensors, st
 
 void SlotBuilder::fused(Slot weight, Slot bias, bool with_bias, Cut cut, const std::vector<Rows>& parts,
                         std::int64_t cols) {
-  SlotSource weights{weight, cut, {}, transposed_};
+  stacked(weight, cut, parts, cols);
+  if (!with_bias) return;
   SlotSource biases{bias, cut, {}};
+  for (const auto& part : parts) {
+    biases.parts.push_back({part.part, prefix_ + part.tensor + ".bias", {part.stored}, part.runs});
+  }
+  slots_.push_back(std::move(biases));
+}
+
+void SlotBuilder::stacked(Slot slot, Cut cut, const std::vector<Rows>& parts, std::int64_t cols,
+                          std::int32_t expert) {
+  SlotSource weights{slot, cut, {}, transposed_, expert};
   for (const auto& part : parts) {
     std::vector<std::int64_t> shape = {part.stored, cols};
     if (transposed_) std::swap(shape[0], shape[1]);
     weights.parts.push_back({part.part, prefix_ + part.tensor + ".weight", std::move(shape), part.runs});
-    biases.parts.push_back({part.part, prefix_ + part.tensor + ".bias", {part.stored}, part.runs});
   }
   slots_.push_back(std::move(weights));
-  if (with_bias) slots_.push_back(std::move(biases));
 }
 
 void SlotBuilder::linear(Slot weight, Slot bias, bool with_bias, Cut cut, const std::string& tensor,

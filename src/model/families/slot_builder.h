@@ -45,6 +45,10 @@ class SlotBuilder {
   void fused(Slot weight, Slot bias, bool with_bias, Cut cut, const std::vector<Rows>& parts,
              std::int64_t cols);
 
+  /// A linear layer without bias from the parts' .weight [stored, cols]; `expert` is the slot's.
+  void stacked(Slot slot, Cut cut, const std::vector<Rows>& parts, std::int64_t cols,
+               std::int32_t expert = 0);
+
   /// A linear layer [rows, cols]: `tensor`.weight and, where there is a bias, `tensor`.bias. The bias of a
   /// layer whose inputs are cut is added once, after the sum, so it is replicated; otherwise it is cut alike.
   void linear(Slot weight, Slot bias, bool with_bias, Cut cut, const std::string& tensor, std::int64_t rows,
