@@ -34,6 +34,7 @@ constexpr auto kFamilies = std::to_array<const Family*>({
     &kQwen2Family,
     &kQwen2MoeFamily,
     &kQwen3Family,
+    &kQwen3MoeFamily,
     &kStableLmFamily,
     &kStarcoder2Family,
     &kT5Family,

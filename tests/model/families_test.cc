@@ -261,6 +261,16 @@ TEST(Family, Qwen3) {
   }
 }
 
+TEST(Family, Qwen3Moe) {
+  const std::string sizes = R"("num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 20)";
+  const auto config = read_config(small("qwen3_moe", sizes + R"(, "norm_topk_prob": true)"));
+  EXPECT_TRUE(config.head_norms && !config.qkv_bias && config.experts.normalized);
+  EXPECT_EQ(config.head_dim, 8);
+  EXPECT_FALSE(config.experts.has_shared());
+  EXPECT_FALSE(read_config(small("qwen3_moe", sizes)).experts.normalized);
+  expect_expert_errors("qwen3_moe", R"(, "moe_intermediate_size": 20)");
+}
+
 TEST(Family, StableLm) {
   const auto config = read_config(small("stablelm", ""));
   EXPECT_EQ(config.rotary.dim, 2);  // a quarter of 8
@@ -348,6 +358,7 @@ const std::vector<std::string>& every_family() {
       small("qwen2_moe", R"("num_experts": 3, "num_experts_per_tok": 2, "moe_intermediate_size": 20,
         "shared_expert_intermediate_size": 30, "mlp_only_layers": [1])"),
       small("qwen3", R"("tie_word_embeddings": true, "attention_bias": true)"),
+      small("qwen3_moe", R"("num_experts": 3, "num_experts_per_tok": 2, "moe_intermediate_size": 20)"),
       small("stablelm", ""),
       small("stablelm", R"("use_parallel_residual": true, "qk_layernorm": true, "use_qkv_bias": true)"),
       small("starcoder2", ""),

@@ -235,6 +235,25 @@ const std::vector<Qwen>& models() {
                            .shared_intermediate_size = 16,
                            .dense_layers = {0, 2}};
        }},
+      {"qwen3_moe", R"("architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "head_dim": 16,
+        "num_key_value_heads": 2, "attention_bias": false, "num_experts": 16, "num_experts_per_tok": 3, "moe_intermediate_size": 24,
+        "decoder_sparse_step": 1, "mlp_only_layers": [], "norm_topk_prob": true,
+        "tie_word_embeddings": true})",
+       [](DecoderConfig& config) {
+         config.head_dim = 16;
+         config.head_norms = config.tied_head = true;
+         config.experts = {
+             .count = 16, .per_token = 3, .normalized = true, .intermediate_size = 24, .dense_layers = {}};
+       }},
+      {"qwen3_moe_with_a_dense_layer", R"("architectures": ["Qwen3MoeForCausalLM"],
+        "model_type": "qwen3_moe", "num_key_value_heads": 2, "attention_bias": true, "num_experts": 4, "num_experts_per_tok": 1,
+        "moe_intermediate_size": 60, "mlp_only_layers": [1], "norm_topk_prob": false,
+        "tie_word_embeddings": false})",
+       [](DecoderConfig& config) {
+         config.head_norms = config.qkv_bias = config.attention_out_bias = true;
+         config.experts = {
+             .count = 4, .per_token = 1, .normalized = false, .intermediate_size = 60, .dense_layers = {1}};
+       }},
   };
   return all;
 }

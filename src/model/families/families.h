@@ -41,6 +41,8 @@ extern const Family kQwen2Family;
 extern const Family kQwen2MoeFamily;
 /// Yang et al. 2025: Qwen3.
 extern const Family kQwen3Family;
+/// Yang et al. 2025: Qwen3-30B-A3B, Qwen3-235B-A22B, Qwen3-Coder.
+extern const Family kQwen3MoeFamily;
 /// Bellagente et al. 2024: StableLM 2, StableLM 3B.
 extern const Family kStableLmFamily;
 /// Lozhkov et al. 2024: StarCoder2.
