@@ -85,13 +85,24 @@ void BlockList::append_shared(std::int32_t block) {
   }
 }
 
-std::int32_t BlockList::replace(std::int32_t index, BlockList& old) {
+std::int32_t BlockList::replace(std::int32_t index, BlockList* old) {
   std::int32_t& entry = ids_.at(static_cast<std::size_t>(index));
   const std::int32_t before = entry;
-  old.append_shared(before);
+  if (old != nullptr) {
+    old->append_shared(before);
+  } else if (pool_->references(before) < 2) {
+    core::fail(ErrorKind::kInternal, "KV block {} is not shared", before);
+  }
   entry = pool_->acquire();
   pool_->release(before);
   return before;
+}
+
+void BlockList::share(const BlockList& other) {
+  // Theirs first: a block that both refer to is never free in between.
+  for (const std::int32_t block : other.ids_) pool_->retain(block);
+  clear();
+  ids_.assign(other.ids_.begin(), other.ids_.end());
 }
 
 void BlockList::take(BlockList& other) {

@@ -54,9 +54,11 @@ class BlockList {
   void append_new();
   /// Refers to a block that somebody else holds, too.
   void append_shared(std::int32_t block);
-  /// Puts a free block in the place of entry `index`, whose reference goes to the end of `old`. Returns the
-  /// block that was there.
-  std::int32_t replace(std::int32_t index, BlockList& old);
+  /// Puts a free block in the place of entry `index`, whose reference goes to the end of `old`, or is given
+  /// back where that is null and somebody else refers to the block as well. Returns the block that was there.
+  std::int32_t replace(std::int32_t index, BlockList* old);
+  /// Refers to the blocks of `other` instead of its own.
+  void share(const BlockList& other);
   /// Moves all references of `other` to the end of this.
   void take(BlockList& other);
   /// Gives all references back; keeps the memory of the list.

@@ -5,15 +5,18 @@
 #include <exception>
 
 #include "core/error.h"
+#include "decoding/token_score.h"
+#include "engine/request_check.h"
 
 namespace peregrine::engine {
 
 using core::ErrorKind;
 
 DecoderExecutor::DecoderExecutor(ops::Device& device, const model::Decoder& model,
-                                 const model::StepLimits& limits, std::int32_t kv_blocks,
-                                 std::int32_t steps_in_flight)
+                                 const model::Encoder* encoder, const model::StepLimits& limits,
+                                 std::int32_t kv_blocks, std::int32_t steps_in_flight)
     : model_(model),
+      encoder_(encoder),
       vocab_size_(model.config().vocab_size),
       buffers_(model.create_buffers(limits, steps_in_flight)),
       steps_(static_cast<std::size_t>(steps_in_flight)),
@@ -25,6 +28,7 @@ DecoderExecutor::DecoderExecutor(ops::Device& device, const model::Decoder& mode
   ops::KvCacheSpec spec = model.kv_cache_spec();
   spec.blocks = kv_blocks;
   cache_ = device.create_kv_cache(spec);
+  if (encoder_ != nullptr) encoder_buffers_ = encoder_->create_buffers(limits.encoder);
   const auto sequences = static_cast<std::size_t>(limits.sequences);
   copy_pairs_ = device.allocate(2 * sequences * sizeof(std::int32_t));
   for (Step& step : steps_) {
@@ -32,6 +36,10 @@ DecoderExecutor::DecoderExecutor(ops::Device& device, const model::Decoder& mode
     step.samples.reserve(sequences);
     step.copies.reserve(2 * sequences);
     step.drawn.resize(sequences);
+    step.beams.reserve(sequences);
+    step.prompts.reserve(static_cast<std::size_t>(kPromptLogitRows));
+    step.prompt_ids.reserve(static_cast<std::size_t>(kPromptLogitRows));
+    step.scored.resize(static_cast<std::size_t>(kPromptLogitRows));
   }
   stream_ = device.create_stream();
 }
@@ -46,7 +54,8 @@ DecoderExecutor::~DecoderExecutor() {
 
 std::size_t DecoderExecutor::buffer_bytes() const {
   const std::size_t floats = logits_.size() + shared_row_.size();
-  return buffers_->bytes() + copy_pairs_.size() + floats * sizeof(float);
+  const std::size_t encoder = encoder_buffers_ ? encoder_buffers_->bytes() : 0;
+  return buffers_->bytes() + encoder + copy_pairs_.size() + floats * sizeof(float);
 }
 
 void DecoderExecutor::open_slots(const StepPlan& plan) {
@@ -54,8 +63,29 @@ void DecoderExecutor::open_slots(const StepPlan& plan) {
     const Request& request = *opening.request;
     samplers_.at(static_cast<std::size_t>(opening.slot))
         .emplace(request.parameters, request.parameters.seed.value_or(request.seed), opening.sequence,
-                 vocab_size_, request.prompt_ids, opening.generated);
+                 vocab_size_, request.prompt_ids, opening.generated, request.encoder_ids);
   }
+}
+
+void DecoderExecutor::encode(const StepEncoding& encoding) {
+  if (encoding.empty()) return;
+  if (!encoding.texts.empty()) encoder_->begin(*stream_, *encoder_buffers_, encoding.texts);
+  encoder_->run_layers(*stream_, *encoder_buffers_, encoding.first_layer, encoding.end_layer);
+  if (encoding.blocks.empty()) return;
+  const model::EncodedBatch encoded = encoder_->finish(*stream_, *encoder_buffers_);
+  model_.store_cross(*stream_, *buffers_, *cache_, encoded, encoding.blocks);
+}
+
+void DecoderExecutor::take_draws(const StepPlan& plan, Step& step) {
+  step.samples.assign(plan.samples.begin(), plan.samples.end());
+  step.beams.assign(plan.beams.begin(), plan.beams.end());
+  step.prompts.clear();
+  step.prompt_ids.clear();
+  for (const StepPrompt& prompt : plan.prompts) {
+    step.prompts.push_back({prompt.first_row, static_cast<std::int32_t>(prompt.ids.size()), prompt.top});
+    step.prompt_ids.insert(step.prompt_ids.end(), prompt.ids.begin(), prompt.ids.end());
+  }
+  step.failure.clear();
 }
 
 void DecoderExecutor::copy_blocks(const StepPlan& plan, Step& step) {
@@ -84,17 +114,18 @@ void DecoderExecutor::download_logits(const ops::Matrix& logits) {
 
 StepExecutor::Ticket DecoderExecutor::launch(const StepPlan& plan) {
   Step& step = steps_[launched_ % steps_.size()];
-  step.samples.assign(plan.samples.begin(), plan.samples.end());
-  step.failure.clear();
+  take_draws(plan, step);
   open_slots(plan);
+  encode(plan.encoding);
   copy_blocks(plan, step);
-  const ops::Matrix logits = model_.forward(*stream_, *buffers_, *cache_, plan.sequences);
-  if (!step.samples.empty()) {
+  ops::Matrix logits;
+  if (!plan.sequences.empty()) logits = model_.forward(*stream_, *buffers_, *cache_, plan.sequences);
+  if (logits.rows > 0) {
     download_logits(logits);
     stream_->host(
         [](void* context) {
           Step& drawn = *static_cast<Step*>(context);
-          drawn.executor->sample(drawn);
+          drawn.executor->draw(drawn);
         },
         &step);
     stream_->upload(buffers_->slot_tokens().data, slot_tokens_.data(),
@@ -104,32 +135,61 @@ StepExecutor::Ticket DecoderExecutor::launch(const StepPlan& plan) {
   return launched_++;
 }
 
-void DecoderExecutor::sample(Step& step) {
+std::span<float> DecoderExecutor::logits(std::int32_t first_row, std::int32_t rows) {
+  const auto width = static_cast<std::size_t>(vocab_size_);
+  return std::span(logits_).subspan(static_cast<std::size_t>(first_row) * width,
+                                    static_cast<std::size_t>(rows) * width);
+}
+
+void DecoderExecutor::draw(Step& step) {
   try {
-    const auto width = static_cast<std::size_t>(vocab_size_);
-    for (std::size_t i = 0; i < step.samples.size(); ++i) {
-      const StepSample& one = step.samples[i];
-      std::span<float> row(logits_.data() + static_cast<std::size_t>(one.logit_row) * width, width);
-      const bool row_is_needed_again =
-          i + 1 < step.samples.size() && step.samples[i + 1].logit_row == one.logit_row;
-      if (row_is_needed_again) {
-        std::copy(row.begin(), row.end(), shared_row_.begin());
-        row = shared_row_;
-      }
-      decoding::SampledToken& token = step.drawn[i];
-      samplers_[static_cast<std::size_t>(one.slot)]->sample(row, scratch_, token);
-      slot_tokens_[static_cast<std::size_t>(one.slot)] = token.token.id;
-    }
+    score_prompts(step);
+    advance_beams(step);
+    sample(step);
   } catch (const std::exception& error) {
     step.failure = error.what();
   }
 }
 
-std::span<const decoding::SampledToken> DecoderExecutor::collect(Ticket ticket) {
+void DecoderExecutor::score_prompts(Step& step) {
+  std::size_t next = 0;
+  for (const Prompt& prompt : step.prompts) {
+    for (std::int32_t i = 0; i < prompt.count; ++i, ++next) {
+      decoding::score(logits(prompt.first_row + i, 1), step.prompt_ids[next], prompt.top, scratch_,
+                      step.scored.at(next));
+    }
+  }
+}
+
+void DecoderExecutor::advance_beams(Step& step) {
+  for (const StepBeams& beams : step.beams) {
+    beams.search->advance(logits(beams.first_row, beams.search->live()), scratch_);
+  }
+}
+
+void DecoderExecutor::sample(Step& step) {
+  for (std::size_t i = 0; i < step.samples.size(); ++i) {
+    const StepSample& one = step.samples[i];
+    std::span<float> row = logits(one.logit_row, 1);
+    const bool row_is_needed_again =
+        i + 1 < step.samples.size() && step.samples[i + 1].logit_row == one.logit_row;
+    if (row_is_needed_again) {
+      std::copy(row.begin(), row.end(), shared_row_.begin());
+      row = shared_row_;
+    }
+    decoding::SampledToken& token = step.drawn[i];
+    samplers_[static_cast<std::size_t>(one.slot)]->sample(row, scratch_, token);
+    slot_tokens_[static_cast<std::size_t>(one.slot)] = token.token.id;
+  }
+}
+
+StepResults DecoderExecutor::collect(Ticket ticket) {
   Step& step = steps_[ticket % steps_.size()];
   stream_->wait(step.event);
+  step.beams.clear();
   if (!step.failure.empty()) core::fail(ErrorKind::kInternal, "sampling failed: {}", step.failure);
-  return std::span(step.drawn).first(step.samples.size());
+  return {std::span(step.drawn).first(step.samples.size()),
+          std::span(step.scored).first(step.prompt_ids.size())};
 }
 
 }  // namespace peregrine::engine

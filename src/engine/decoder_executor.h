@@ -15,42 +15,62 @@
 
 namespace peregrine::engine {
 
-/// Runs steps of a decoder on a stream of a device: copies blocks, computes logits, brings them to the host,
-/// draws tokens there in stream order, and sends them back for the next step. Only the stream's thread
-/// touches a slot's sampler while a step that samples the slot is in flight.
+/// Runs steps of a decoder on a stream of a device: encodes texts, copies blocks, computes logits, brings
+/// them to the host, draws tokens there in stream order, and sends them back for the next step. Only the
+/// stream's thread touches a slot's sampler, or a beam search, while a step that names it is in flight.
 class DecoderExecutor : public StepExecutor {
  public:
-  /// `device` and `model` must outlive it. Throws Error(kOverloaded) where memory does not suffice.
-  DecoderExecutor(ops::Device& device, const model::Decoder& model, const model::StepLimits& limits,
-                  std::int32_t kv_blocks, std::int32_t steps_in_flight);
+  /// `encoder` is that of an encoder-decoder model, or null. All must outlive it. Throws Error(kOverloaded)
+  /// where memory does not suffice.
+  DecoderExecutor(ops::Device& device, const model::Decoder& model, const model::Encoder* encoder,
+                  const model::StepLimits& limits, std::int32_t kv_blocks, std::int32_t steps_in_flight);
   ~DecoderExecutor() override;
 
   Ticket launch(const StepPlan& plan) override;
-  std::span<const decoding::SampledToken> collect(Ticket ticket) override;
+  StepResults collect(Ticket ticket) override;
 
   /// Memory of step buffers and host staging, in bytes; the KV cache is not among it.
   std::size_t buffer_bytes() const;
 
  private:
+  /// A StepPrompt whose ids are the next `count` of the step's.
+  struct Prompt {
+    std::int32_t first_row = 0;
+    std::int32_t count = 0;
+    std::int32_t top = 0;
+  };
   /// Host memory of one step in flight.
   struct Step {
     DecoderExecutor* executor = nullptr;
     std::vector<StepSample> samples;
     std::vector<std::int32_t> copies;
     std::vector<decoding::SampledToken> drawn;  ///< As many as there may be; the first samples.size() count.
+    std::vector<StepBeams> beams;
+    std::vector<Prompt> prompts;
+    std::vector<std::int32_t> prompt_ids;  ///< Of all prompts.
+    std::vector<decoding::SampledToken>
+        scored;  ///< As many as there may be; the first prompt_ids.size() count.
     ops::EventId event = 0;
     std::string failure;  ///< What went wrong in sampling.
   };
 
   void open_slots(const StepPlan& plan);
+  void encode(const StepEncoding& encoding);
+  void take_draws(const StepPlan& plan, Step& step);
   void copy_blocks(const StepPlan& plan, Step& step);
   void download_logits(const ops::Matrix& logits);
-  /// On the stream's thread.
+  std::span<float> logits(std::int32_t first_row, std::int32_t rows);
+  // On the stream's thread.
+  void draw(Step& step);
+  void score_prompts(Step& step);
+  void advance_beams(Step& step);
   void sample(Step& step);
 
   const model::Decoder& model_;
+  const model::Encoder* encoder_;
   std::int64_t vocab_size_;
   std::unique_ptr<model::StepBuffers> buffers_;
+  std::unique_ptr<model::EncoderBuffers> encoder_buffers_;  ///< Null without encoder.
   std::unique_ptr<ops::KvCache> cache_;
   ops::Buffer copy_pairs_;
   std::vector<Step> steps_;

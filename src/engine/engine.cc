@@ -11,9 +11,11 @@ namespace peregrine::engine {
 
 namespace {
 
-EngineFacts facts_of(ops::Device& device, const model::Decoder& model) {
+EngineFacts facts_of(ops::Device& device, const model::Decoder& model, const model::Encoder* encoder) {
   EngineFacts facts;
   facts.max_positions = model.config().max_positions;
+  facts.usual_positions = model.config().usual_positions;
+  if (encoder != nullptr) facts.encoder_layers = encoder->config().layers;
   facts.vocab_size = model.config().vocab_size;
   facts.kv_block_bytes = device.kv_block_bytes(model.kv_cache_spec());
   facts.physical_memory = physical_memory();
@@ -23,12 +25,13 @@ EngineFacts facts_of(ops::Device& device, const model::Decoder& model) {
 }  // namespace
 
 struct Engine::Impl {
-  Impl(ops::Device& device, const model::Decoder& decoder, const EngineOptions& options)
+  Impl(ops::Device& device, const model::Decoder& decoder, const EngineOptions& options,
+       const model::Encoder* encoder)
       : model(decoder),
-        limits(resolve_options(options, facts_of(device, decoder))),
-        executor(device, decoder, step_limits(limits), limits.kv_blocks, limits.steps_in_flight),
+        limits(resolve_options(options, facts_of(device, decoder, encoder))),
+        executor(device, decoder, encoder, step_limits(limits), limits.kv_blocks, limits.steps_in_flight),
         batch(limits, executor) {
-    plan.weight_bytes = decoder.weight_bytes();
+    plan.weight_bytes = decoder.weight_bytes() + (encoder == nullptr ? 0 : encoder->weight_bytes());
     plan.kv_blocks = limits.kv_blocks;
     plan.kv_block_bytes = device.kv_block_bytes(decoder.kv_cache_spec());
     plan.kv_cache_bytes = static_cast<std::uint64_t>(limits.kv_blocks) * plan.kv_block_bytes;
@@ -41,17 +44,23 @@ struct Engine::Impl {
   DecoderExecutor executor;
   RollingBatch batch;
   MemoryPlan plan;
+  std::shared_ptr<const decoding::TokenBytes> bytes;
 };
 
-Engine::Engine(ops::Device& device, const model::Decoder& model, const EngineOptions& options)
-    : impl_(std::make_unique<Impl>(device, model, options)) {}
+Engine::Engine(ops::Device& device, const model::Decoder& model, const EngineOptions& options,
+               const model::Encoder* encoder)
+    : impl_(std::make_unique<Impl>(device, model, options, encoder)) {}
 
 Engine::~Engine() = default;
 
 void Engine::submit(Request request) {
   std::vector<float> frequencies =
       impl_->model.rotary_frequencies(static_cast<std::int64_t>(request.prompt_ids.size()));
-  impl_->batch.submit(std::move(request), std::move(frequencies));
+  impl_->batch.submit(std::move(request), std::move(frequencies), impl_->bytes);
+}
+
+void Engine::set_vocabulary(std::shared_ptr<const decoding::TokenBytes> bytes) {
+  impl_->bytes = std::move(bytes);
 }
 
 bool Engine::cancel(RequestId id) { return impl_->batch.cancel(id); }

@@ -4,8 +4,10 @@
 #include <cstdint>
 #include <memory>
 
+#include "decoding/beam_search.h"
 #include "engine/request.h"
 #include "model/decoder.h"
+#include "model/encoder.h"
 #include "ops/device.h"
 
 namespace peregrine::engine {
@@ -15,8 +17,10 @@ struct EngineOptions {
   std::int32_t max_rolling_batch_size = 32;  ///< Sequences that may run at once, 1 to 4096.
   /// Prompt tokens that one step may compute, beside the decodes (chunked prefill), 1 to 131072.
   std::int32_t max_rolling_batch_prefill_tokens = 512;
-  std::int64_t max_model_length = 0;  ///< Longest prompt + output; 0 = the model's max_positions.
-  std::int32_t kv_blocks = 0;         ///< Blocks of the KV cache; 0 = enough for `kv_cache_bytes`.
+  /// Longest prompt + output, and longest text of an encoder-decoder; 0 = what is usual for the model, at
+  /// most its max_positions.
+  std::int64_t max_model_length = 0;
+  std::int32_t kv_blocks = 0;  ///< Blocks of the KV cache; 0 = enough for `kv_cache_bytes`.
   /// 0 = max_rolling_batch_size sequences of max_model_length, at most a quarter of memory.
   std::int64_t kv_cache_bytes = 0;
   /// Steps enqueued before the first one's tokens are known, 1 to 4. Results are the same for all. With k, a
@@ -53,20 +57,24 @@ struct EngineStats {
 /// depend on what shares the batch (see docs/design.md, section 5).
 class Engine {
  public:
-  /// `device` and `model` must outlive the engine. Throws Error naming the option that cannot be met, with
-  /// the numbers.
-  Engine(ops::Device& device, const model::Decoder& model, const EngineOptions& options);
+  /// `encoder` is that of an encoder-decoder model, null for others. All must outlive the engine. Throws
+  /// Error naming the option that cannot be met, with the numbers.
+  Engine(ops::Device& device, const model::Decoder& model, const EngineOptions& options,
+         const model::Encoder* encoder = nullptr);
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
   /// Queues a request. Throws Error(kInvalidArgument) where it can never run (prompt empty, token ids outside
   /// the vocabulary, prompt not shorter than the context, more blocks or sequences than there are), with the
-  /// numbers; Error(kUnsupported) for beams; nothing else is disturbed. Where the context ends before
-  /// max_new_tokens, the sequences end there, with finish reason "length". On replay, max_new_tokens counts
-  /// the earlier tokens, which are not emitted again; a sequence that had ended has its finish event in the
-  /// next step().
+  /// numbers; Error(kUnsupported) for stop strings where the vocabulary is not known; nothing else is
+  /// disturbed. Where the context ends before max_new_tokens, the sequences end there, with finish reason
+  /// "length". On replay, max_new_tokens counts the earlier tokens, which are not emitted again; a sequence
+  /// that had ended has its finish event in the next step().
   void submit(Request request);
+
+  /// The bytes of each token id, for requests submitted from now on: what stop_strings are found in.
+  void set_vocabulary(std::shared_ptr<const decoding::TokenBytes> bytes);
 
   /// Ends a request: no event of it is emitted after the call, its blocks are free as soon as no step in
   /// flight uses them. Returns false where it is not known (finished, or never submitted). May be called by

@@ -41,8 +41,10 @@ std::int32_t choose_blocks(const EngineOptions& options, const EngineFacts& fact
     return options.kv_blocks;
   }
   // More blocks than all sequences at full length can hold would never be used.
+  const std::int64_t texts =
+      facts.encoder_layers > 0 ? 2 : 1;  // The text of an encoder-decoder, and its answer.
   const std::int64_t useful =
-      options.max_rolling_batch_size * core::ceil_div<std::int64_t>(model_length, ops::kBlockTokens);
+      options.max_rolling_batch_size * texts * core::ceil_div<std::int64_t>(model_length, ops::kBlockTokens);
   if (options.kv_cache_bytes != 0) {
     check_range("kv_cache_bytes", options.kv_cache_bytes, block_bytes, memory,
                 fmt::format(" (a block of {} tokens takes {} bytes)", ops::kBlockTokens, block_bytes));
@@ -83,7 +85,8 @@ BatchLimits resolve_options(const EngineOptions& options, const EngineFacts& fac
   check_range("steps_in_flight", options.steps_in_flight, 1, kMostStepsInFlight);
   const std::int64_t longest =
       std::min<std::int64_t>(facts.max_positions, std::numeric_limits<std::int32_t>::max() / 2);
-  const std::int64_t length = options.max_model_length == 0 ? longest : options.max_model_length;
+  const std::int64_t usual = facts.usual_positions == 0 ? longest : std::min(facts.usual_positions, longest);
+  const std::int64_t length = options.max_model_length == 0 ? usual : options.max_model_length;
   check_range("max_model_length", length, 2, longest, " (the model's longest context)");
 
   BatchLimits limits;
@@ -95,6 +98,7 @@ BatchLimits resolve_options(const EngineOptions& options, const EngineFacts& fac
   limits.kv_blocks = choose_blocks(options, facts, length);
   limits.steps_in_flight = options.steps_in_flight;
   limits.vocab_size = facts.vocab_size;
+  limits.encoder_layers = facts.encoder_layers;
   return limits;
 }
 

@@ -10,7 +10,9 @@ namespace peregrine::engine {
 
 /// What the options of an engine are checked against.
 struct EngineFacts {
-  std::int64_t max_positions = 0;  ///< Of the model.
+  std::int64_t max_positions = 0;    ///< Of the model.
+  std::int64_t usual_positions = 0;  ///< See model::DecoderConfig.
+  std::int32_t encoder_layers = 0;   ///< Of an encoder-decoder model.
   std::int64_t vocab_size = 0;
   std::uint64_t kv_block_bytes = 0;
   std::uint64_t physical_memory = 0;  ///< In bytes.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/request_check.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <span>
 #include <string_view>
@@ -24,13 +26,46 @@ void check_ids(std::span<const std::int32_t> ids, std::int64_t vocab_size, std::
   }
 }
 
+void check_sequences(const generation::Parameters& parameters, const BatchLimits& limits) {
+  const auto check = [](const char* name, std::int32_t value, std::int32_t most, const char* because) {
+    if (value >= 1 && value <= most) return;
+    core::fail(ErrorKind::kInvalidArgument, "{} is {}; allowed is 1 to {} ({})", name, value, most, because);
+  };
+  check("num_beams", parameters.num_beams, limits.max_sequences, "max_rolling_batch_size");
+  if (parameters.num_beams > 1) {
+    check("n", parameters.n, parameters.num_beams, "num_beams");
+  } else {
+    check("n", parameters.n, limits.max_sequences, "max_rolling_batch_size");
+    check("best_of", parameters.best_of, limits.max_sequences, "max_rolling_batch_size");
+  }
+}
+
+void check_text(const Request& request, const BatchLimits& limits) {
+  const std::size_t tokens = request.encoder_ids.size();
+  if (limits.encoder_layers == 0) {
+    if (tokens == 0) return;
+    core::fail(ErrorKind::kInvalidArgument,
+               "the request has a text of {} tokens for an encoder, and the model has none", tokens);
+  }
+  if (tokens == 0 || tokens > static_cast<std::size_t>(limits.max_model_length)) {
+    core::fail(ErrorKind::kInvalidArgument,
+               "the text has {} tokens; the model takes 1 to {} (max_model_length)", tokens,
+               limits.max_model_length);
+  }
+  check_ids(request.encoder_ids, limits.vocab_size, "encoder_ids");
+}
+
 void check_generated(const Request& request, const BatchLimits& limits, std::int32_t most) {
   if (request.generated.empty()) return;
   const std::size_t sequences = request.generated.size();
-  if (sequences != static_cast<std::size_t>(request.parameters.n)) {
+  if (request.parameters.num_beams > 1) {
+    core::fail(ErrorKind::kInvalidArgument,
+               "generated has tokens of {} sequences; beams begin anew, and have none", sequences);
+  }
+  if (sequences != static_cast<std::size_t>(request.parameters.computed_sequences())) {
     core::fail(ErrorKind::kInvalidArgument,
                "generated has tokens of {} sequences; the request has n={} and must have as many, or none",
-               sequences, request.parameters.n);
+               sequences, request.parameters.computed_sequences());
   }
   for (const auto& ids : request.generated) {
     check_ids(ids, limits.vocab_size, "generated");
@@ -53,16 +88,14 @@ std::int64_t blocks_needed(std::int64_t prompt_tokens, std::int64_t new_tokens, 
   return shared + sequences * (all - shared);
 }
 
+std::int32_t cross_blocks(std::size_t encoder_tokens) {
+  return core::ceil_div(static_cast<std::int32_t>(encoder_tokens), ops::kBlockTokens);
+}
+
 std::int32_t check_request(const Request& request, const BatchLimits& limits) {
   const generation::Parameters& parameters = request.parameters;
-  if (parameters.num_beams != 1) {
-    core::fail(ErrorKind::kUnsupported, "num_beams is {}; beam search is not supported, it must be 1",
-               parameters.num_beams);
-  }
-  if (parameters.n < 1 || parameters.n > limits.max_sequences) {
-    core::fail(ErrorKind::kInvalidArgument, "n is {}; allowed is 1 to {} (max_rolling_batch_size)",
-               parameters.n, limits.max_sequences);
-  }
+  check_sequences(parameters, limits);
+  check_text(request, limits);
   if (parameters.max_new_tokens < 1) {
     core::fail(ErrorKind::kInvalidArgument, "max_new_tokens is {}; it must be at least 1",
                parameters.max_new_tokens);
@@ -81,13 +114,17 @@ std::int32_t check_request(const Request& request, const BatchLimits& limits) {
 
   const std::int64_t most =
       std::min<std::int64_t>(parameters.max_new_tokens, limits.max_model_length - prompt);
-  const std::int64_t needed = blocks_needed(prompt, most, parameters.n);
+  const std::int32_t sequences = parameters.computed_sequences();
+  const std::int64_t needed =
+      blocks_needed(prompt, most, sequences) + cross_blocks(request.encoder_ids.size());
   if (needed > limits.kv_blocks) {
     core::fail(
         ErrorKind::kInvalidArgument,
-        "the request needs {} KV blocks of {} tokens (prompt of {} tokens, {} new tokens for each of {} "
+        "the request needs {} KV blocks of {} tokens ({}prompt of {} tokens, {} new tokens for each of {} "
         "sequences), and the cache has {}; ask for fewer tokens or sequences, or enlarge the cache",
-        needed, ops::kBlockTokens, prompt, most, parameters.n, limits.kv_blocks);
+        needed, ops::kBlockTokens,
+        request.encoder_ids.empty() ? "" : fmt::format("text of {} tokens, ", request.encoder_ids.size()),
+        prompt, most, sequences, limits.kv_blocks);
   }
   check_generated(request, limits, static_cast<std::int32_t>(most));
   return static_cast<std::int32_t>(most);

@@ -15,13 +15,21 @@ struct BatchLimits {
   std::int32_t kv_blocks = 0;
   std::int32_t steps_in_flight = 1;
   std::int64_t vocab_size = 0;
+  std::int32_t encoder_layers = 0;  ///< Of an encoder-decoder model; 0: decoder only.
 };
+
+/// Rows of logits that a step has beside one for each sequence, for prompts whose log-probabilities are
+/// wanted.
+inline constexpr std::int32_t kPromptLogitRows = 16;
 
 /// Most KV blocks that a group holds at once: the prompt's full blocks once, what follows for each sequence.
 /// The last token drawn is never computed and takes no room.
 std::int64_t blocks_needed(std::int64_t prompt_tokens, std::int64_t new_tokens, std::int32_t sequences);
 
-/// Throws Error(kInvalidArgument, or kUnsupported for beams) with the numbers where the request can never
+/// KV blocks for the cross-attention to a text of so many tokens.
+std::int32_t cross_blocks(std::size_t encoder_tokens);
+
+/// Throws Error(kInvalidArgument) with the numbers where the request can never
 /// run. Returns how many tokens each sequence may have after the prompt: max_new_tokens, or fewer where the
 /// context ends before.
 std::int32_t check_request(const Request& request, const BatchLimits& limits);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/rolling_batch.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "core/checked.h"
@@ -15,9 +16,14 @@ model::StepLimits step_limits(const BatchLimits& limits) {
   model::StepLimits step;
   step.rows = limits.max_sequences + limits.prefill_tokens;
   step.sequences = limits.max_sequences;
-  step.logit_rows = limits.max_sequences;
+  step.logit_rows = limits.max_sequences + kPromptLogitRows;
   step.blocks_per_sequence = core::ceil_div(limits.max_model_length, ops::kBlockTokens);
   step.slots = limits.max_sequences;
+  if (limits.encoder_layers > 0) {
+    step.encoder.rows = std::max(limits.prefill_tokens, limits.max_model_length);
+    step.encoder.sequences = limits.max_sequences;
+    step.cross_blocks_per_sequence = step.blocks_per_sequence;
+  }
   return step;
 }
 
@@ -28,8 +34,9 @@ RollingBatch::RollingBatch(const BatchLimits& limits, StepExecutor& executor)
   events_.reserve(2 * static_cast<std::size_t>(limits.max_sequences));
 }
 
-void RollingBatch::submit(Request request, std::vector<float> frequencies) {
-  scheduler_.submit(std::move(request), std::move(frequencies));
+void RollingBatch::submit(Request request, std::vector<float> frequencies,
+                          std::shared_ptr<const decoding::TokenBytes> bytes) {
+  scheduler_.submit(std::move(request), std::move(frequencies), std::move(bytes));
 }
 
 bool RollingBatch::step(EventSink& sink) {

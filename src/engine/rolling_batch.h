@@ -17,8 +17,9 @@ class RollingBatch {
   /// `executor` must be made for `limits.steps_in_flight` steps and outlive this.
   RollingBatch(const BatchLimits& limits, StepExecutor& executor);
 
-  /// Queues a request; `frequencies` are the rotary frequencies for its prompt. See Engine::submit.
-  void submit(Request request, std::vector<float> frequencies);
+  /// Queues a request; see Scheduler::submit and Engine::submit.
+  void submit(Request request, std::vector<float> frequencies,
+              std::shared_ptr<const decoding::TokenBytes> bytes = nullptr);
   /// See Engine::cancel.
   bool cancel(RequestId id) { return scheduler_.cancel(id); }
   /// See Engine::step.

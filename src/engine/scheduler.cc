@@ -7,7 +7,8 @@
 
 #include "core/error.h"
 
-// Requests on their way in and out, and what steps drew. Planning is in scheduler_plan.cc.
+// Requests on their way in and out, and what steps drew. Planning is in scheduler_plan.cc, scheduler_texts.cc
+// and scheduler_beams.cc.
 
 namespace peregrine::engine {
 
@@ -21,12 +22,29 @@ Scheduler::Scheduler(const BatchLimits& limits) : limits_(limits), pool_(limits.
   for (std::int32_t i = 0; i < limits.steps_in_flight; ++i) {
     Step& step = steps_.emplace_back(pool_);
     step.drawn.reserve(sequences);
+    step.beams.reserve(sequences);
+    step.scored.reserve(sequences);
     step.retired_blocks.reserve(limits.kv_blocks);
     step.retired_slots.reserve(sequences);
   }
 }
 
-void Scheduler::submit(Request request, std::vector<float> frequencies) {
+SequenceEvent& Scheduler::event_of(const Group& group, std::int32_t sequence,
+                                   std::vector<SequenceEvent>& events) {
+  if (sequence == 0 && group.scores_prompt()) {
+    const auto found = std::find_if(events.begin(), events.end(), [&](const SequenceEvent& event) {
+      return event.request == group.request.id && !event.prompt.empty();
+    });
+    if (found != events.end()) return *found;
+  }
+  SequenceEvent& event = events.emplace_back();
+  event.request = group.request.id;
+  event.sequence = sequence;
+  return event;
+}
+
+void Scheduler::submit(Request request, std::vector<float> frequencies,
+                       std::shared_ptr<const decoding::TokenBytes> bytes) {
   const std::int32_t most = check_request(request, limits_);
   const RequestId id = request.id;
   const bool known = groups_.contains(id) || std::any_of(ended_.begin(), ended_.end(),
@@ -34,7 +52,8 @@ void Scheduler::submit(Request request, std::vector<float> frequencies) {
   if (known) {
     core::fail(ErrorKind::kInvalidArgument, "request id {} is in use by a request that has not ended", id);
   }
-  auto group = std::make_unique<Group>(pool_, std::move(request), std::move(frequencies), most);
+  auto group = std::make_unique<Group>(pool_, std::move(request), std::move(frequencies), most,
+                                       limits_.vocab_size, std::move(bytes));
   for (Sequence& sequence : group->sequences) {
     const auto reason = group->finish_reason(sequence.generated);
     if (!reason) continue;
@@ -70,22 +89,44 @@ void Scheduler::take_ended(std::vector<SequenceEvent>& events) {
   ended_.clear();
 }
 
-void Scheduler::take_results(std::span<const decoding::SampledToken> results,
-                             std::vector<SequenceEvent>& events) {
+void Scheduler::take_results(const StepResults& results, std::vector<SequenceEvent>& events) {
   if (in_flight() == 0) core::fail(ErrorKind::kInternal, "results of a step, but none is in flight");
   ++collected_;
   Step& done = step(collected_);
-  if (results.size() != done.drawn.size()) {
-    core::fail(ErrorKind::kInternal, "a step drew {} tokens; its plan asked for {}", results.size(),
+  ended_beams_.clear();
+  if (results.samples.size() != done.drawn.size()) {
+    core::fail(ErrorKind::kInternal, "a step drew {} tokens; its plan asked for {}", results.samples.size(),
                done.drawn.size());
   }
-  for (std::size_t i = 0; i < results.size(); ++i) {
-    if (done.drawn[i].sequence != nullptr) accept(done.drawn[i], results[i], events);
+  accept_prompts(done, results.prompts, events);
+  for (std::size_t i = 0; i < results.samples.size(); ++i) {
+    if (done.drawn[i].sequence != nullptr) accept(done.drawn[i], results.samples[i], events);
+  }
+  for (Group* group : done.beams) {
+    if (group != nullptr) accept_beams(*group, events);
   }
   done.drawn.clear();
+  done.beams.clear();
+  done.scored.clear();
   done.retired_blocks.clear();
   free_slots_.insert(free_slots_.end(), done.retired_slots.begin(), done.retired_slots.end());
   done.retired_slots.clear();
+}
+
+void Scheduler::accept_prompts(Step& done, std::span<const decoding::SampledToken> tokens,
+                               std::vector<SequenceEvent>& events) {
+  std::size_t next = 0;
+  for (const Step::Scored& scored : done.scored) {
+    const auto count = static_cast<std::size_t>(scored.count);
+    if (scored.group != nullptr) {
+      SequenceEvent event;
+      event.request = scored.group->request.id;
+      event.prompt = tokens.subspan(next, count);
+      event.prompt_start = scored.start;
+      events.push_back(event);
+    }
+    next += count;
+  }
 }
 
 void Scheduler::accept(Step::Drawn drawn, const decoding::SampledToken& token,
@@ -93,19 +134,16 @@ void Scheduler::accept(Step::Drawn drawn, const decoding::SampledToken& token,
   Group& group = *drawn.group;
   Sequence& sequence = *drawn.sequence;
   --sequence.pending;
-  SequenceEvent event;
-  event.request = group.request.id;
-  event.sequence = sequence.index;
+  SequenceEvent& event = event_of(group, sequence.index, events);
   if (std::isnan(token.token.log_prob)) {
     // One NaN among a row's logits makes the sum of the softmax NaN, and with it every log-probability.
     event.finish = generation::FinishReason::kError;
-    event.error = "the model computed logits that are not numbers";
+    event.error = kNotNumbers;
   } else {
     sequence.generated.push_back(token.token.id);
     event.tokens = {&token, 1};
     event.finish = group.finish_reason(sequence.generated);
   }
-  events.push_back(event);
   if (!event.finish) return;
   end_sequence(sequence);
   if (group.unfinished() == 0) remove(group);
@@ -125,6 +163,16 @@ void Scheduler::retire(Sequence& sequence) {
   sequence.shares_tail = false;
 }
 
+void Scheduler::retire_text(Group& group) {
+  if (group.last_step > collected_) {
+    step(group.last_step).retired_blocks.take(group.cross_blocks);
+  } else {
+    group.cross_blocks.clear();
+  }
+  if (group.encode == EncodeState::kRunning) forget_text(group);
+  group.encode = EncodeState::kNone;
+}
+
 void Scheduler::end_sequence(Sequence& sequence) {
   retire(sequence);
   sequence.finished = true;
@@ -136,6 +184,13 @@ void Scheduler::end_sequence(Sequence& sequence) {
 }
 
 void Scheduler::remove(Group& group) {
+  retire_text(group);
+  for (std::uint64_t number = collected_ + 1; number <= launched_; ++number) {
+    std::ranges::replace(step(number).beams, &group, nullptr);
+    for (Step::Scored& scored : step(number).scored) {
+      if (scored.group == &group) scored.group = nullptr;
+    }
+  }
   groups_.erase(group.request.id);
   const auto is_it = [&](const std::unique_ptr<Group>& one) { return one.get() == &group; };
   if (std::erase_if(running_, is_it) == 0) std::erase_if(waiting_, is_it);
@@ -147,6 +202,7 @@ void Scheduler::preempt_last() {
   for (Sequence& sequence : group->sequences) {
     if (!sequence.finished) retire(sequence);
   }
+  retire_text(*group);
   group->forked = false;
   // In front of all that wait: they arrived later.
   waiting_.push_front(std::move(group));
@@ -183,6 +239,7 @@ void Scheduler::check() const {
   };
   const auto count_slot = [&](std::int32_t slot) { ++slots[static_cast<std::size_t>(slot)]; };
   for (const auto& group : running_) {
+    count_blocks(group->cross_blocks);
     for (const Sequence& sequence : group->sequences) {
       count_blocks(sequence.blocks);
       if (sequence.slot >= 0) count_slot(sequence.slot);
@@ -194,6 +251,7 @@ void Scheduler::check() const {
     }
   }
   for (const auto& group : waiting_) {
+    count_blocks(group->cross_blocks);
     for (const Sequence& sequence : group->sequences) {
       if (!sequence.blocks.empty() || sequence.slot >= 0) {
         core::fail(ErrorKind::kInternal, "a waiting sequence holds {} blocks and slot {}",

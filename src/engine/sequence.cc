@@ -4,18 +4,56 @@
 #include <algorithm>
 #include <utility>
 
+#include "ops/device.h"
+
 namespace peregrine::engine {
 
-Group::Group(BlockPool& pool, Request&& from, std::vector<float> rotary, std::int32_t most_tokens)
-    : request(std::move(from)), frequencies(std::move(rotary)), limit(most_tokens) {
-  sequences.reserve(static_cast<std::size_t>(request.parameters.n));
-  for (std::int32_t index = 0; index < request.parameters.n; ++index) {
+Group::Group(BlockPool& pool, Request&& from, std::vector<float> rotary, std::int32_t most_tokens,
+             std::int64_t vocab_size, std::shared_ptr<const decoding::TokenBytes> bytes)
+    : request(std::move(from)),
+      frequencies(std::move(rotary)),
+      limit(most_tokens),
+      token_bytes(std::move(bytes)),
+      cross_blocks(pool) {
+  const std::int32_t count = request.parameters.computed_sequences();
+  sequences.reserve(static_cast<std::size_t>(count));
+  for (std::int32_t index = 0; index < count; ++index) {
     Sequence& sequence = sequences.emplace_back(pool, index);
-    if (!request.generated.empty()) {
-      sequence.generated = std::move(request.generated[static_cast<std::size_t>(index)]);
-    }
+    if (request.generated.empty()) continue;
+    sequence.generated = std::move(request.generated[static_cast<std::size_t>(index)]);
+    // What was asked for of the prompt had been reported before the first token.
+    if (!sequence.generated.empty()) scored = prompt_size();
   }
   request.generated.clear();
+  if (request.parameters.num_beams == 1) return;
+  beams = std::make_shared<decoding::BeamSearch>(request.parameters, vocab_size, request.prompt_ids,
+                                                 most_tokens, token_bytes.get(), request.encoder_ids);
+  next_generated_.resize(sequences.size());
+  for (Sequence& sequence : sequences) {
+    sequence.idle = sequence.index > 0;
+    next_blocks_.emplace_back(pool);
+  }
+}
+
+void Group::follow_beams() {
+  const auto live = beams->beams();
+  for (std::size_t i = 0; i < live.size(); ++i) {
+    const Sequence& parent = sequences.at(static_cast<std::size_t>(live[i].parent));
+    next_blocks_[i].share(parent.blocks);
+    next_generated_[i].assign(parent.generated.begin(), parent.generated.end());
+    next_generated_[i].push_back(live[i].token);
+  }
+  const std::int32_t computed = sequences.front().computed;  // the same for all live beams
+  for (std::size_t i = 0; i < sequences.size(); ++i) {
+    Sequence& sequence = sequences[i];
+    sequence.idle = i >= live.size();
+    sequence.blocks.clear();
+    sequence.computed = sequence.idle ? 0 : computed;
+    sequence.shares_tail = !sequence.idle && computed % ops::kBlockTokens != 0;
+    if (sequence.idle) continue;
+    std::swap(sequence.blocks, next_blocks_[i]);
+    std::swap(sequence.generated, next_generated_[i]);
+  }
 }
 
 std::int32_t Group::unfinished() const {
@@ -37,7 +75,7 @@ void Group::append_tokens(const Sequence& sequence, std::int32_t begin, std::int
 void Group::choose_leader() {
   const Sequence* best = nullptr;
   for (const Sequence& one : sequences) {
-    if (!one.finished && (best == nullptr || one.generated.size() < best->generated.size())) best = &one;
+    if (one.active() && (best == nullptr || one.generated.size() < best->generated.size())) best = &one;
   }
   leader = best == nullptr ? 0 : best->index;
 }

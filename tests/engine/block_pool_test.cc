@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <random>
 #include <set>
 #include <utility>
@@ -49,21 +50,51 @@ TEST(BlockPool, SharedBlockIsFreeWhenTheLastReferenceGoes) {
   EXPECT_EQ(moved.ids()[0], block);
 }
 
-TEST(BlockPool, ReplaceKeepsTheOldBlockInAnotherList) {
+TEST(BlockPool, ASharedBlockIsReplacedByANewOne) {
   BlockPool pool(4);
   BlockList list(pool);
   list.append_new();
   list.append_new();
   const std::int32_t before = list.ids()[1];
-  BlockList old(pool);
-  EXPECT_EQ(list.replace(1, old), before);
+  EXPECT_THROW(list.replace(1, nullptr), core::Error) << "nobody else refers to it";
+  BlockList other(pool);
+  other.append_shared(before);
+  EXPECT_EQ(list.replace(1, nullptr), before);
   EXPECT_NE(list.ids()[1], before);
-  EXPECT_EQ(old.ids()[0], before);
   EXPECT_EQ(pool.references(before), 1);
   EXPECT_EQ(pool.used(), 3);
-  list.take(old);
+  list.take(other);
   EXPECT_EQ(list.size(), 3);
-  EXPECT_TRUE(old.empty());
+  EXPECT_TRUE(other.empty());
+  pool.check();
+}
+
+TEST(BlockPool, ReplaceKeepsTheOldBlockInAnotherList) {
+  BlockPool pool(4);
+  BlockList list(pool);
+  list.append_new();
+  const std::int32_t before = list.ids()[0];
+  BlockList old(pool);
+  EXPECT_EQ(list.replace(0, &old), before);
+  EXPECT_NE(list.ids()[0], before);
+  EXPECT_EQ(old.ids()[0], before);
+  EXPECT_EQ(pool.references(before), 1);
+  EXPECT_EQ(pool.used(), 2);
+  pool.check();
+}
+
+TEST(BlockPool, ShareRefersToTheOthersBlocksInsteadOfItsOwn) {
+  BlockPool pool(4);
+  BlockList list(pool);
+  list.append_new();
+  BlockList other(pool);
+  other.append_new();
+  other.append_shared(list.ids()[0]);
+  list.share(other);
+  EXPECT_TRUE(std::ranges::equal(list.ids(), other.ids()));
+  EXPECT_EQ(pool.references(other.ids()[0]), 2);
+  EXPECT_EQ(pool.references(other.ids()[1]), 2);
+  EXPECT_EQ(pool.used(), 2);
   pool.check();
 }
 
@@ -95,8 +126,12 @@ TEST(BlockPool, HundredThousandRandomOperations) {
         }
         break;
       case 4:
-        if (!list.empty() && pool.free() > 0 && &list != &other) {
-          list.replace(static_cast<std::int32_t>(random() % static_cast<unsigned>(list.size())), other);
+        if (!list.empty() && pool.free() > 0) {
+          const auto at = static_cast<std::int32_t>(random() % static_cast<unsigned>(list.size()));
+          const bool is_shared = pool.references(list.ids()[static_cast<std::size_t>(at)]) > 1;
+          if (is_shared || &list != &other) list.replace(at, is_shared ? nullptr : &other);
+        } else if (&list != &other && other.size() < 40) {
+          list.share(other);
         }
         break;
       case 5:

@@ -70,7 +70,16 @@ TEST(RequestCheck, RefusalsNameTheNumbers) {
   EXPECT_THAT(refusal([](auto& r) { r.parameters.n = 5; }), HasSubstr("n is 5; allowed is 1 to 4"));
   EXPECT_THAT(refusal([](auto& r) { r.parameters.n = 0; }), HasSubstr("n is 0"));
   EXPECT_THAT(refusal([](auto& r) { r.parameters.max_new_tokens = 0; }), HasSubstr("max_new_tokens is 0"));
-  EXPECT_THAT(refusal([](auto& r) { r.parameters.num_beams = 4; }), HasSubstr("unsupported: num_beams is 4"));
+  EXPECT_THAT(refusal([](auto& r) { r.parameters.num_beams = 5; }),
+              HasSubstr("num_beams is 5; allowed is 1 to 4"));
+  EXPECT_THAT(refusal([](auto& r) {
+                r.parameters.num_beams = 2;
+                r.parameters.n = 3;
+              }),
+              HasSubstr("n is 3; allowed is 1 to 2 (num_beams)"));
+  EXPECT_THAT(refusal([](auto& r) { r.parameters.best_of = 9; }),
+              HasSubstr("best_of is 9; allowed is 1 to 4"));
+  EXPECT_THAT(refusal([](auto& r) { r.encoder_ids = {1}; }), HasSubstr("the model has none"));
   EXPECT_THAT(refusal([](auto& r) {
                 r.prompt_ids.assign(40, 1);
                 r.parameters.max_new_tokens = 50;

@@ -33,7 +33,10 @@ class Storm : public EventSink {
   Storm(const BatchLimits& limits, std::uint64_t seed)
       : limits_(limits),
         random_(seed),
-        script_{.vocab_size = kVocab, .nan_token = 11, .delay_seed = seed},
+        script_{.vocab_size = kVocab,
+                .encoder_layers = limits.encoder_layers,
+                .nan_token = 11,
+                .delay_seed = seed},
         executor_(limits, script_),
         batch_(limits, executor_) {}
 
@@ -59,12 +62,7 @@ class Storm : public EventSink {
       ASSERT_NE(found, live_.end()) << "event for request " << event.request << ", cancelled or ended";
       Answer& answer = found->second.answers.at(static_cast<std::size_t>(event.sequence));
       ASSERT_FALSE(answer.finish);
-      for (const decoding::SampledToken& token : event.tokens) {
-        answer.ids.push_back(token.token.id);
-        answer.logprobs.push_back(token.token.log_prob);
-      }
-      answer.finish = event.finish;
-      answer.error = event.error;
+      answer.add(event);
       settle(found->second);
     }
     std::sort(seen.begin(), seen.end());
@@ -75,6 +73,7 @@ class Storm : public EventSink {
   int finished() const { return finished_; }
   int cancelled() const { return cancelled_; }
   int replayed() const { return replayed_; }
+  int beams() const { return beams_; }
 
  private:
   bool chance(unsigned one_in) { return random_() % one_in == 0; }
@@ -104,12 +103,31 @@ class Storm : public EventSink {
       for (std::int32_t id = 0; id < 20; ++id) request.parameters.eos_token_ids.push_back(id);
     }
     if (chance(3)) request.parameters.stop_token_ids = {34, 35};
+    if (chance(4)) use_beams(request.parameters);
+    if (chance(6)) request.parameters.prompt_logprobs = 0;
+    if (limits_.encoder_layers > 0) {
+      const std::int32_t text = chance(3) ? 16 * up_to(2) : up_to(40);
+      for (std::int32_t i = 0; i < text; ++i) {
+        request.encoder_ids.push_back(static_cast<std::int32_t>(random_() % kVocab));
+      }
+    }
     request.seed = random_();
     submit(request);
   }
 
+  void use_beams(generation::Parameters& parameters) {
+    parameters.num_beams = std::min(1 + up_to(3), limits_.max_sequences);
+    parameters.n = up_to(parameters.num_beams);
+    if (chance(3) && parameters.num_beams % 2 == 0) {
+      parameters.num_beam_groups = 2;
+      parameters.diversity_penalty = 1.5f;
+    }
+    if (chance(2)) parameters.early_stopping = generation::EarlyStopping::kTrue;
+  }
+
   void submit(const Request& request) {
-    Live live{request, std::vector<Answer>(static_cast<std::size_t>(request.parameters.n))};
+    Live live{request,
+              std::vector<Answer>(static_cast<std::size_t>(request.parameters.reported_sequences()))};
     for (std::size_t i = 0; i < request.generated.size(); ++i) live.answers[i].ids = request.generated[i];
     try {
       batch_.submit(request, {});
@@ -136,7 +154,9 @@ class Storm : public EventSink {
     Request again = live.request;
     again.id = next_id_++;
     again.generated.clear();
-    for (const Answer& answer : live.answers) again.generated.push_back(answer.ids);
+    if (again.parameters.num_beams == 1) {
+      for (const Answer& answer : live.answers) again.generated.push_back(answer.ids);
+    }
     submit(again);
     ++replayed_;
   }
@@ -152,7 +172,16 @@ class Storm : public EventSink {
       ASSERT_EQ(live.answers[i].finish, expected[i].finish);
       const auto& found = live.answers[i].logprobs;  // not known for replayed tokens
       ASSERT_TRUE(std::equal(found.rbegin(), found.rend(), expected[i].logprobs.rbegin()));
+      ASSERT_EQ(live.answers[i].score, expected[i].score);
+      // A sequence that is replayed with tokens has its prompt computed, but not scored, again.
+      const bool whole = live.request.generated.empty();
+      ASSERT_TRUE(!whole || live.answers[i].prompt.size() == expected[i].prompt.size());
+      for (std::size_t at = 0; at < live.answers[i].prompt.size(); ++at) {
+        ASSERT_EQ(live.answers[i].prompt[at].token.id, expected[i].prompt[at].token.id);
+        ASSERT_EQ(live.answers[i].prompt[at].token.log_prob, expected[i].prompt[at].token.log_prob);
+      }
     }
+    beams_ += live.request.parameters.num_beams > 1 ? 1 : 0;
     ++finished_;
     live_.erase(live.request.id);
   }
@@ -178,29 +207,32 @@ class Storm : public EventSink {
   RollingBatch batch_;
   std::map<RequestId, Live> live_;  ///< In order of arrival.
   RequestId next_id_ = 1;
-  int finished_ = 0, cancelled_ = 0, replayed_ = 0;
+  int finished_ = 0, cancelled_ = 0, replayed_ = 0, beams_ = 0;
   int steps_of_oldest_ = 0;
 };
 
 struct StormCase {
   std::int32_t in_flight, sequences, blocks, prefill_tokens;
+  std::int32_t encoder_layers = 0;
 };
 
 class RandomLoad : public ::testing::TestWithParam<StormCase> {};
 
 TEST_P(RandomLoad, EveryRequestGetsWhatItGetsAlone) {
-  const auto [in_flight, sequences, blocks, prefill_tokens] = GetParam();
+  const auto [in_flight, sequences, blocks, prefill_tokens, encoder_layers] = GetParam();
   const BatchLimits limits{.max_sequences = sequences,
                            .prefill_tokens = prefill_tokens,
                            .max_model_length = 64,
                            .kv_blocks = blocks,
                            .steps_in_flight = in_flight,
-                           .vocab_size = kVocab};
+                           .vocab_size = kVocab,
+                           .encoder_layers = encoder_layers};
   Storm storm(limits, static_cast<std::uint64_t>(blocks * 100 + in_flight));
   storm.run(30'000);
   EXPECT_GT(storm.finished(), 1000);
   EXPECT_GT(storm.cancelled(), 300);
   EXPECT_GT(storm.replayed(), 100);
+  EXPECT_GT(storm.beams(), 150);
   EXPECT_GT(storm.stats().preemptions, 150u);
 }
 
@@ -208,7 +240,9 @@ INSTANTIATE_TEST_SUITE_P(Cases, RandomLoad,
                          ::testing::Values(StormCase{1, 10, 12, 16}, StormCase{2, 10, 12, 40},
                                            StormCase{3, 10, 12, 16}, StormCase{4, 12, 10, 3},
                                            StormCase{1, 4, 8, 64}, StormCase{2, 16, 14, 100},
-                                           StormCase{3, 9, 9, 31}, StormCase{2, 12, 13, 40}));
+                                           StormCase{3, 9, 9, 31}, StormCase{2, 12, 13, 40},
+                                           StormCase{1, 10, 14, 16, 6}, StormCase{2, 12, 16, 40, 3},
+                                           StormCase{4, 10, 14, 5, 4}));
 
 }  // namespace
 }  // namespace peregrine::engine

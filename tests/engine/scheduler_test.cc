@@ -30,7 +30,10 @@ class SchedulerTest : public ::testing::Test {
  protected:
   void start(const BatchLimits& with) {
     scheduler_.emplace(with);
-    plan_.reserve({.rows = 200, .sequences = 32, .logit_rows = 32, .blocks_per_sequence = 100, .slots = 32});
+    model::StepLimits limits;
+    limits.rows = 200;
+    limits.sequences = 32;
+    plan_.reserve(limits);
   }
 
   void submit(RequestId id, std::int32_t prompt, std::int32_t new_tokens, std::int32_t n = 1,
@@ -61,7 +64,7 @@ class SchedulerTest : public ::testing::Test {
     }
     drawn_.erase(drawn_.begin());
     std::vector<SequenceEvent> events;
-    scheduler_->take_results(results_, events);
+    scheduler_->take_results({results_, {}}, events);
     scheduler_->check();
     return events;
   }

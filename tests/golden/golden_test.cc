@@ -147,7 +147,8 @@ TEST_P(Golden, GenerateCases) {
     for (std::size_t s = 0; s < found.size(); ++s) {
       EXPECT_EQ(found[s].ids, cases[i].new_ids[s]) << what << ", sequence " << s;
       const bool ended = std::find(eos.begin(), eos.end(), found[s].ids.back()) != eos.end();
-      EXPECT_EQ(found[s].finish, ended ? generation::FinishReason::kEosToken : generation::FinishReason::kLength)
+      EXPECT_EQ(found[s].finish,
+                ended ? generation::FinishReason::kEosToken : generation::FinishReason::kLength)
           << what << ", sequence " << s;
       if (cases[i].scores.empty()) continue;
       ASSERT_TRUE(found[s].score.has_value()) << what;
@@ -158,9 +159,8 @@ TEST_P(Golden, GenerateCases) {
 
 /// What the fixtures of each family begin with; "phi" is Phi-3 as well, "gemma" Gemma 2.
 const std::vector<std::string> kFixtures = {
-    "bloom",   "falcon",  "gemma", "gpt2", "gpt_bigcode", "gpt_neox", "gptj",     "llama",
-    "mistral", "mixtral", "mpt",   "opt",  "phi",         "qwen2",    "stablelm", "starcoder2",
-    "t5",
+    "bloom",   "falcon", "gemma", "gpt2", "gpt_bigcode", "gpt_neox", "gptj",       "llama", "mistral",
+    "mixtral", "mpt",    "opt",   "phi",  "qwen2",       "stablelm", "starcoder2", "t5",
 };
 
 INSTANTIATE_TEST_SUITE_P(Decoders, Golden,

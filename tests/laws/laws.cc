@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <random>
+#include <utility>
 
 namespace peregrine::testing {
 namespace {
@@ -20,7 +21,7 @@ std::vector<std::int32_t> random_prompt(std::int32_t length, std::int64_t vocab_
 
 /// Cycles through the kinds of request that take different ways through sampling.
 void vary_parameters(generation::Parameters& parameters, std::size_t kind) {
-  switch (kind % 5) {
+  switch (kind % 7) {
     case 0:
       return;  // greedy
     case 1:
@@ -36,6 +37,17 @@ void vary_parameters(generation::Parameters& parameters, std::size_t kind) {
       parameters.do_sample = true;
       parameters.top_k = 20;
       parameters.n = 2;
+      return;
+    case 4:
+      parameters.num_beams = 4;
+      parameters.n = 2;
+      return;
+    case 5:
+      parameters.num_beams = 4;
+      parameters.num_beam_groups = 2;
+      parameters.diversity_penalty = 0.7f;
+      parameters.repetition_penalty = 1.2f;
+      parameters.prompt_logprobs = 2;
       return;
     default:
       parameters.do_sample = true;
@@ -59,6 +71,7 @@ std::vector<engine::Request> LawBench::mixed_requests(std::size_t count,
     request.id = i;
     request.prompt_ids =
         random_prompt(prompt_lengths[i % prompt_lengths.size()], decoder().config().vocab_size, 1000 + i);
+    if (model_.encoder) request.encoder_ids = std::exchange(request.prompt_ids, {0});
     request.parameters.max_new_tokens = new_tokens;
     vary_parameters(request.parameters, i);
     request.seed = 77 * i + 5;
@@ -69,7 +82,7 @@ std::vector<engine::Request> LawBench::mixed_requests(std::size_t count,
 
 Answers LawBench::together(const std::vector<engine::Request>& requests,
                            const engine::EngineOptions& options) const {
-  engine::Engine engine(*device_, decoder(), options);
+  engine::Engine engine(*device_, decoder(), options, model_.encoder.get());
   return run_to_end(engine, requests);
 }
 
@@ -82,10 +95,10 @@ Answers LawBench::alone(const std::vector<engine::Request>& requests,
 
 Answers LawBench::preempted(const std::vector<engine::Request>& requests,
                             const engine::EngineOptions& options) const {
-  engine::Engine engine(*device_, decoder(), options);
+  engine::Engine engine(*device_, decoder(), options, model_.encoder.get());
   Collector collector;
   for (const engine::Request& request : requests) {
-    collector.expect(request.id, request.parameters.n);
+    collector.expect(request.id, request.parameters.reported_sequences());
     engine.submit(request);
   }
   std::mt19937 random(7);
@@ -99,11 +112,11 @@ Answers LawBench::preempted(const std::vector<engine::Request>& requests,
 
 Answers LawBench::beside_cancelled(const std::vector<engine::Request>& requests,
                                    const engine::EngineOptions& options) const {
-  engine::Engine engine(*device_, decoder(), options);
+  engine::Engine engine(*device_, decoder(), options, model_.encoder.get());
   Collector collector;
   std::vector<engine::RequestId> doomed;
   for (const engine::Request& request : requests) {
-    collector.expect(request.id, request.parameters.n);
+    collector.expect(request.id, request.parameters.reported_sequences());
     if (request.id % 2 == 1) doomed.push_back(request.id);
     engine.submit(request);
   }
@@ -128,6 +141,7 @@ Answers LawBench::replayed(const std::vector<engine::Request>& requests, const A
   std::vector<engine::Request> later = requests;
   Answers expected_rest;
   for (engine::Request& request : later) {
+    if (request.parameters.num_beams > 1) continue;  // Beams begin anew.
     const auto& sequences = whole.at(request.id);
     for (std::size_t s = 0; s < sequences.size(); ++s) {
       const auto& ids = sequences[s].ids;
@@ -137,6 +151,7 @@ Answers LawBench::replayed(const std::vector<engine::Request>& requests, const A
   }
   Answers answers = together(later, options);
   for (engine::Request& request : later) {
+    if (request.generated.empty()) continue;
     auto& sequences = answers.at(request.id);
     for (std::size_t s = 0; s < sequences.size(); ++s) {
       const Answer& before = whole.at(request.id)[s];

@@ -29,8 +29,8 @@ class LawBench {
 
   const model::Decoder& decoder() const { return *model_.decoder; }
 
-  /// A mix of greedy and seeded sampling, penalties, several sequences and lengths: `count` requests with
-  /// prompts of the given lengths (repeated in turn), `new_tokens` each.
+  /// A mix of greedy and seeded sampling, beams, penalties, several sequences and lengths: `count` requests
+  /// with prompts (texts of an encoder-decoder) of the given lengths (repeated in turn), `new_tokens` each.
   std::vector<engine::Request> mixed_requests(std::size_t count,
                                               const std::vector<std::int32_t>& prompt_lengths,
                                               std::int32_t new_tokens) const;

@@ -86,7 +86,7 @@ TEST_P(SmallModelLaws, AllHold) {
   expect_same(bench.preempted(requests, with_prefill(16, 3)), expected,
               "preempted with steps in flight = not");
   engine::EngineOptions few_blocks = with_prefill(32);
-  few_blocks.kv_blocks = 12;  // the largest group needs 8; preemption all the time
+  few_blocks.kv_blocks = 17;  // the largest group needs 16; preemption all the time
   expect_same(bench.together(requests, few_blocks), expected, "few blocks = many");
   expect_same(bench.beside_cancelled(requests, with_prefill(24, 2)), expected,
               "a cancelled neighbour changes nothing");
@@ -99,11 +99,16 @@ TEST_P(SmallModelLaws, AllHold) {
 std::vector<LawCase> small_cases() {
   std::vector<LawCase> cases;
   for (const DeviceCase& device : testing::all_devices()) {
-    for (const char* model :
-         {"falcon_7b", "falcon_40b", "falcon_rw_many_heads", "llama_gqa", "llama_rope_dynamic", "gpt_neox"}) {
+    for (const char* model : {"falcon_7b", "falcon_40b", "falcon_rw_many_heads", "llama_gqa",
+                              "llama_rope_dynamic", "gpt_neox", "mixtral", "t5_v1_0", "t5_v1_1"}) {
       for (const Types& types : {kFloat32, kBFloat16}) cases.push_back({model, device, types});
     }
     cases.push_back({"falcon_7b_fp16", device, kFloat32});
+    // A shared expert, more of the others.
+    cases.push_back(
+        {"qwen1.5-moe-a2.7b:layers=2,vocab=211,hidden=64,heads=4,kv_heads=2,experts=9,"
+         "expert_intermediate=40,shared_intermediate=56",
+         device, kBFloat16});
     cases.push_back({"gpt_neox_bf16", device, {"bfloat16_weights", std::nullopt, core::DType::kF32}});
   }
   return cases;
@@ -153,6 +158,8 @@ std::vector<LawCase> real_width_cases() {
     if (isa == "avx2" || isa == "avx512")
       cases.push_back({falcon, {"cpu", isa}, {"float32", core::DType::kF32, core::DType::kF32}});
   }
+  const std::string experts = "mixtral-8x7b:layers=1,vocab=1031,intermediate=1024";
+  cases.push_back({experts, {"cpu", ops::available_isas().back()}, kBFloat16});
   return cases;
 }
 INSTANTIATE_TEST_SUITE_P(Random, RealWidthLaws, ::testing::ValuesIn(real_width_cases()), name_of);

@@ -3,12 +3,33 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
 
 namespace peregrine::testing {
 
+void Answer::add(const engine::SequenceEvent& event) {
+  for (const decoding::SampledToken& token : event.tokens) {
+    ids.push_back(token.token.id);
+    logprobs.push_back(token.token.log_prob);
+  }
+  for (std::size_t i = 0; i < event.prompt.size(); ++i) {
+    const std::size_t at = static_cast<std::size_t>(event.prompt_start) - 1 + i;
+    ASSERT_LE(at, prompt.size()) << "tokens of the prompt are missing";
+    if (at == prompt.size()) prompt.push_back(event.prompt[i]);
+  }
+  finish = event.finish;
+  error = event.error;
+  score = event.score;
+}
+
 bool Answer::operator==(const Answer& other) const {
-  if (ids != other.ids || finish != other.finish || error != other.error) return false;
+  if (ids != other.ids || finish != other.finish || error != other.error || score != other.score)
+    return false;
+  const auto same = [](const decoding::SampledToken& a, const decoding::SampledToken& b) {
+    return a.token.id == b.token.id && a.token.log_prob == b.token.log_prob;
+  };
+  if (!std::equal(prompt.begin(), prompt.end(), other.prompt.begin(), other.prompt.end(), same)) return false;
   if (logprobs.size() != other.logprobs.size()) return false;
   for (std::size_t i = 0; i < logprobs.size(); ++i) {
     if (std::bit_cast<std::uint32_t>(logprobs[i]) != std::bit_cast<std::uint32_t>(other.logprobs[i]))
@@ -30,19 +51,14 @@ void Collector::on_step(std::span<const engine::SequenceEvent> events) {
     ASSERT_LT(static_cast<std::size_t>(event.sequence), found->second.size());
     Answer& answer = found->second[static_cast<std::size_t>(event.sequence)];
     ASSERT_FALSE(answer.finish.has_value()) << "event after the end of request " << event.request;
-    for (const decoding::SampledToken& token : event.tokens) {
-      answer.ids.push_back(token.token.id);
-      answer.logprobs.push_back(token.token.log_prob);
-    }
-    answer.finish = event.finish;
-    answer.error = event.error;
+    answer.add(event);
   }
 }
 
 Answers run_to_end(engine::Engine& engine, const std::vector<engine::Request>& requests) {
   Collector collector;
   for (const engine::Request& request : requests) {
-    collector.expect(request.id, request.parameters.n);
+    collector.expect(request.id, request.parameters.reported_sequences());
     engine.submit(request);
   }
   while (engine.step(collector)) {

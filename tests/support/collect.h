@@ -17,6 +17,12 @@ struct Answer {
   std::vector<float> logprobs;
   std::optional<generation::FinishReason> finish;
   std::string error;
+  std::optional<float> score;  ///< Of a hypothesis of a beam search.
+  /// Log-probabilities of the prompt's tokens from the second, where they were asked for.
+  std::vector<decoding::SampledToken> prompt;
+
+  /// Takes over what an event brings; fails the test where the prompt's tokens have a gap.
+  void add(const engine::SequenceEvent& event);
 
   /// Bit-for-bit equality, log-probabilities included.
   bool operator==(const Answer& other) const;
