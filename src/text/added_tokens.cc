@@ -142,6 +142,9 @@ std::vector<AddedTokens::Section> AddedTokens::split(std::string_view text, Stag
     at = end;
     const AddedToken& token = tokens_[hit->index];
     if (token.single_word && !stands_alone(text, begin, end)) continue;
+    // White space that the token before took along is not there any more; a token that lay in it is not
+    // either.
+    if (token.lstrip && end < done) continue;
     if (token.lstrip) begin = std::max(skip_space_back(text, begin, done), done);
     if (token.rstrip) end = spaces.skip(end);
     if (begin > done) add(done, begin, std::nullopt);

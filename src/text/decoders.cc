@@ -34,8 +34,35 @@ class WholeTokenSink : public TokenSink {
   std::string token_;
 };
 
-/// All tokens are one, of the bytes that their characters stand for; what is not UTF-8 becomes U+FFFD. A
-/// token that has other characters stands for itself.
+/// The bytes that the characters of a token stand for; a token that has other characters stands for itself.
+std::string byte_level_bytes(std::string_view token) {
+  std::string bytes;
+  for (std::size_t i = 0; i < token.size();) {
+    const CodePoint c = decode_at(token, i);
+    const auto byte = byte_of_character(c.value);
+    if (!byte) return std::string(token);
+    bytes.push_back(static_cast<char>(*byte));
+    i += c.bytes;
+  }
+  return bytes;
+}
+
+/// The byte that a token like <0x0A> stands for.
+std::optional<char> parse_byte_token(std::string_view token) {
+  if (token.size() != 6 || !token.starts_with("<0x") || token.back() != '>') return std::nullopt;
+  int value = 0;
+  for (const char c : token.substr(3, 2)) {
+    const int digit = c >= '0' && c <= '9'   ? c - '0'
+                      : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                      : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                                             : -1;
+    if (digit < 0) return std::nullopt;
+    value = value * 16 + digit;
+  }
+  return static_cast<char>(value);
+}
+
+/// All tokens are one, of the bytes that their characters stand for; what is not UTF-8 becomes U+FFFD.
 class ByteLevelSink final : public WholeTokenSink {
  public:
   using WholeTokenSink::WholeTokenSink;
@@ -50,19 +77,8 @@ class ByteLevelSink final : public WholeTokenSink {
 
  private:
   void token(std::string_view token) override {
-    std::string bytes;
-    for (std::size_t i = 0; i < token.size();) {
-      const CodePoint c = decode_at(token, i);
-      const auto byte = byte_of_character(c.value);
-      if (!byte) {
-        bytes = token;
-        break;
-      }
-      bytes.push_back(static_cast<char>(*byte));
-      i += c.bytes;
-    }
     std::string text;
-    utf8_.push(bytes, text);
+    utf8_.push(byte_level_bytes(token), text);
     if (!text.empty()) next().part(text);
   }
 
@@ -83,7 +99,7 @@ class ByteFallbackSink final : public WholeTokenSink {
 
  private:
   void token(std::string_view token) override {
-    const auto byte = parse_byte(token);
+    const auto byte = parse_byte_token(token);
     if (!byte) {
       end_run();
       next().part(token);
@@ -113,20 +129,6 @@ class ByteFallbackSink final : public WholeTokenSink {
     }
     run_.clear();
     in_run_ = false;
-  }
-
-  static std::optional<char> parse_byte(std::string_view token) {
-    if (token.size() != 6 || !token.starts_with("<0x") || token.back() != '>') return std::nullopt;
-    int value = 0;
-    for (const char c : token.substr(3, 2)) {
-      const int digit = c >= '0' && c <= '9'   ? c - '0'
-                        : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                        : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                                               : -1;
-      if (digit < 0) return std::nullopt;
-      value = value * 16 + digit;
-    }
-    return static_cast<char>(value);
   }
 
   bool streaming_;
@@ -247,6 +249,27 @@ class MetaspaceSink final : public TokenSink {
   bool first_ = true;
 };
 
+/// Takes spaces that English tokenizing has put into contractions and before punctuation back.
+void clean_up(std::string& text) {
+  using Rule = std::pair<std::string_view, std::string_view>;
+  constexpr std::array kRules = {
+      Rule{" .", "."},     Rule{" ?", "?"},     Rule{" !", "!"},           Rule{" ,", ","}, Rule{" ' ", "'"},
+      Rule{" n't", "n't"}, Rule{" 'm", "'m"},   Rule{" do not", " don't"},  // as the reference has it
+      Rule{" 's", "'s"},   Rule{" 've", "'ve"}, Rule{" 're", "'re"},
+  };
+  for (const auto& [from, to] : kRules) {
+    std::string out;
+    std::size_t begin = 0;
+    for (std::size_t at = 0; (at = text.find(from, begin)) != std::string::npos; begin = at + from.size()) {
+      out.append(text, begin, at - begin);
+      out += to;
+    }
+    if (begin == 0) continue;
+    out.append(text, begin);
+    text = std::move(out);
+  }
+}
+
 /// Joins tokens that have the prefix to those before, others by a space; takes that space, and those that
 /// English tokenizing has put into contractions, back.
 class WordPieceSink final : public WholeTokenSink {
@@ -269,27 +292,6 @@ class WordPieceSink final : public WholeTokenSink {
     if (cleanup_) clean_up(text);
     next().part(text);
     next().end_token();
-  }
-
-  static void clean_up(std::string& text) {
-    using Rule = std::pair<std::string_view, std::string_view>;
-    constexpr std::array kRules = {
-        Rule{" .", "."},   Rule{" ?", "?"},           Rule{" !", "!"},
-        Rule{" ,", ","},   Rule{" ' ", "'"},          Rule{" n't", "n't"},
-        Rule{" 'm", "'m"}, Rule{" do not", " don't"},  // as the reference has it
-        Rule{" 's", "'s"}, Rule{" 've", "'ve"},       Rule{" 're", "'re"},
-    };
-    for (const auto& [from, to] : kRules) {
-      std::string out;
-      std::size_t begin = 0;
-      for (std::size_t at = 0; (at = text.find(from, begin)) != std::string::npos; begin = at + from.size()) {
-        out.append(text, begin, at - begin);
-        out += to;
-      }
-      if (begin == 0) continue;
-      out.append(text, begin);
-      text = std::move(out);
-    }
   }
 
   std::string_view prefix_;
@@ -381,18 +383,38 @@ class ChainSink final : public TokenSink {
   TokenSink* first_;
 };
 
-template <typename Sink>
-class PlainDecoder final : public Decoder {
+class ByteLevel final : public Decoder {
  public:
   std::unique_ptr<TokenSink> start(TokenSink& next, bool) const override {
-    return std::make_unique<Sink>(next);
+    return std::make_unique<ByteLevelSink>(next);
   }
+  void decode_alone(LoneToken& token) const override { token = {byte_level_bytes(token.bytes), true, true}; }
+};
+
+class Fuse final : public Decoder {
+ public:
+  std::unique_ptr<TokenSink> start(TokenSink& next, bool) const override {
+    return std::make_unique<FuseSink>(next);
+  }
+  void decode_alone(LoneToken& token) const override { token.joined = true; }
+};
+
+/// What is done where a file names no decoder.
+class Joining final : public Decoder {
+ public:
+  std::unique_ptr<TokenSink> start(TokenSink& next, bool) const override {
+    return std::make_unique<JoiningSink>(next);
+  }
+  void decode_alone(LoneToken& token) const override { token.bytes.insert(0, 1, ' '); }
 };
 
 class ByteFallback final : public Decoder {
  public:
   std::unique_ptr<TokenSink> start(TokenSink& next, bool streaming) const override {
     return std::make_unique<ByteFallbackSink>(next, streaming);
+  }
+  void decode_alone(LoneToken& token) const override {
+    if (const auto byte = parse_byte_token(token.bytes)) token = {std::string(1, *byte), true, token.joined};
   }
 };
 
@@ -402,6 +424,13 @@ class Replace final : public Decoder {
       : pattern_(json.at("pattern")), content_(json.at("content").as_string()) {}
   std::unique_ptr<TokenSink> start(TokenSink& next, bool) const override {
     return std::make_unique<ReplaceSink>(next, pattern_, content_);
+  }
+  void decode_alone(LoneToken& token) const override {
+    TextSink text;
+    ReplaceSink replace(text, pattern_, content_);
+    replace.part(token.bytes);
+    replace.end_token();
+    token.bytes = text.take();
   }
 
  private:
@@ -421,6 +450,14 @@ class Strip final : public Decoder {
   std::unique_ptr<TokenSink> start(TokenSink& next, bool) const override {
     return std::make_unique<StripSink>(next, content_, start_, stop_);
   }
+  void decode_alone(LoneToken& token) const override {
+    if (token.joined) return;
+    TextSink text;
+    StripSink strip(text, content_, start_, stop_);
+    strip.part(token.bytes);
+    strip.end_token();
+    token.bytes = text.take();
+  }
 
  private:
   static constexpr std::int64_t kMost = 1 << 30;
@@ -435,6 +472,13 @@ class Metaspace final : public Decoder {
   std::unique_ptr<TokenSink> start(TokenSink& next, bool) const override {
     return std::make_unique<MetaspaceSink>(next, options_);
   }
+  void decode_alone(LoneToken& token) const override {
+    TextSink text;
+    MetaspaceSink spaces(text, options_);
+    if (!token.joined) spaces.end_token();
+    spaces.part(token.bytes);
+    token.bytes = text.take();
+  }
 
  private:
   MetaspaceOptions options_;
@@ -447,6 +491,14 @@ class WordPieceDecoder final : public Decoder {
   std::unique_ptr<TokenSink> start(TokenSink& next, bool) const override {
     return std::make_unique<WordPieceSink>(next, prefix_, cleanup_);
   }
+  void decode_alone(LoneToken& token) const override {
+    TextSink text;
+    WordPieceSink pieces(text, prefix_, cleanup_);
+    if (!token.joined) pieces.end_token();
+    pieces.part(token.bytes);
+    pieces.end_token();
+    token.bytes = text.take();
+  }
 
  private:
   std::string prefix_;
@@ -458,6 +510,15 @@ class BpeDecoder final : public Decoder {
   explicit BpeDecoder(const core::JsonView& json) : suffix_(optional_string(json, "suffix", "</w>")) {}
   std::unique_ptr<TokenSink> start(TokenSink& next, bool) const override {
     return std::make_unique<SuffixSink>(next, suffix_);
+  }
+  void decode_alone(LoneToken& token) const override {
+    TextSink text;
+    SuffixSink words(text, suffix_);
+    words.part(token.bytes);
+    words.end_token();
+    if (!token.joined) words.end_token();  // another one follows
+    words.finish();
+    token.bytes = text.take();
   }
 
  private:
@@ -472,6 +533,12 @@ class DecoderSequence final : public Decoder {
   std::unique_ptr<TokenSink> start(TokenSink& next, bool streaming) const override {
     return std::make_unique<ChainSink>(next, parts_, streaming);
   }
+  void decode_alone(LoneToken& token) const override {
+    for (const auto& part : parts_) {
+      if (token.raw) return;
+      part->decode_alone(token);
+    }
+  }
 
  private:
   std::vector<std::unique_ptr<Decoder>> parts_;
@@ -481,10 +548,9 @@ using Made = std::unique_ptr<Decoder>;
 using Json = const core::JsonView&;
 
 constexpr std::array kTypes = {
-    ComponentType<Decoder>{"ByteLevel",
-                           [](Json) -> Made { return std::make_unique<PlainDecoder<ByteLevelSink>>(); }},
+    ComponentType<Decoder>{"ByteLevel", [](Json) -> Made { return std::make_unique<ByteLevel>(); }},
     ComponentType<Decoder>{"Replace", [](Json json) -> Made { return std::make_unique<Replace>(json); }},
-    ComponentType<Decoder>{"Fuse", [](Json) -> Made { return std::make_unique<PlainDecoder<FuseSink>>(); }},
+    ComponentType<Decoder>{"Fuse", [](Json) -> Made { return std::make_unique<Fuse>(); }},
     ComponentType<Decoder>{"Strip", [](Json json) -> Made { return std::make_unique<Strip>(json); }},
     ComponentType<Decoder>{"ByteFallback", [](Json) -> Made { return std::make_unique<ByteFallback>(); }},
     ComponentType<Decoder>{"Metaspace", [](Json json) -> Made { return std::make_unique<Metaspace>(json); }},
@@ -498,10 +564,16 @@ constexpr std::array kTypes = {
 
 }  // namespace
 
+std::string Decoder::bytes_of(std::string_view token) const {
+  LoneToken alone{std::string(token)};
+  decode_alone(alone);
+  return std::move(alone.bytes);
+}
+
 std::unique_ptr<Decoder> make_decoder(const core::JsonView& json) {
   return make_component<Decoder>(json, kTypes);
 }
 
-std::unique_ptr<Decoder> make_joining_decoder() { return std::make_unique<PlainDecoder<JoiningSink>>(); }
+std::unique_ptr<Decoder> make_joining_decoder() { return std::make_unique<Joining>(); }
 
 }  // namespace peregrine::text

@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "core/json.h"
 
@@ -20,15 +21,41 @@ class TokenSink {
   virtual void finish() = 0;
 };
 
+/// Collects what a chain of decoders gives.
+class TextSink final : public TokenSink {
+ public:
+  void part(std::string_view text) override { text_ += text; }
+  void end_token() override {}
+  void finish() override {}
+  /// All since the last call.
+  std::string take() { return std::exchange(text_, {}); }
+
+ private:
+  std::string text_;
+};
+
+/// A token on its way through decoders by itself, as one in the middle of a text.
+struct LoneToken {
+  std::string bytes;    ///< Valid UTF-8 unless `raw`.
+  bool raw = false;     ///< Bytes that no later step may look at: only with their neighbours are they text.
+  bool joined = false;  ///< Later steps see the text as a whole: a token has no start or end for them.
+};
+
 /// Turns a model's tokens back into text. Immutable; safe to use from many threads.
 class Decoder {
  public:
   virtual ~Decoder() = default;
 
+  /// What a token adds to a text that it does not begin.
+  std::string bytes_of(std::string_view token) const;
+
   /// Starts a decoding whose results go to `next`, which must outlive it; so must this object. With
   /// `streaming` text is passed on as soon as it is complete, even where later tokens could, in the whole
   /// decoding, revoke it (ByteFallback only: see there).
   virtual std::unique_ptr<TokenSink> start(TokenSink& next, bool streaming) const = 0;
+
+  /// This step for bytes_of; `token` is not raw.
+  virtual void decode_alone(LoneToken& token) const = 0;
 };
 
 /// The "decoder" of a tokenizer file: ByteLevel, BPEDecoder, ByteFallback, Fuse, Metaspace, Replace, Strip,

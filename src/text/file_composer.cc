@@ -89,19 +89,27 @@ std::int64_t FileComposer::id_of(std::string_view token) const {
   return id->second;
 }
 
-void FileComposer::surround(const std::optional<std::string>& before,
-                            const std::optional<std::string>& after) {
-  boost::json::array single;
+void FileComposer::surround(const std::optional<std::string>& before, const std::optional<std::string>& after,
+                            PairForm form, std::int32_t second_type) {
   boost::json::object tokens;
-  const auto add = [&](const std::optional<std::string>& token) {
-    if (!token) return;
-    single.push_back(boost::json::object{{"SpecialToken", {{"id", *token}, {"type_id", 0}}}});
-    tokens[*token] = {{"id", *token}, {"ids", boost::json::array{id_of(*token)}}};
+  for (const auto& token : {before, after}) {
+    if (token) tokens[*token] = {{"id", *token}, {"ids", boost::json::array{id_of(*token)}}};
+  }
+  const auto piece = [](const char* kind, std::string_view id, std::int32_t type) {
+    return boost::json::object{{kind, {{"id", id}, {"type_id", type}}}};
   };
-  add(before);
-  single.push_back(boost::json::object{{"Sequence", {{"id", "A"}, {"type_id", 0}}}});
-  add(after);
-  set("post_processor", {{"type", "TemplateProcessing"}, {"single", single}, {"special_tokens", tokens}});
+  boost::json::array single;
+  if (before) single.push_back(piece("SpecialToken", *before, 0));
+  single.push_back(piece("Sequence", "A", 0));
+  if (after) single.push_back(piece("SpecialToken", *after, 0));
+
+  boost::json::array pair = single;
+  const auto& between = form == PairForm::kDoubledAfter ? after : before;
+  if (between && form != PairForm::kOnceBefore) pair.push_back(piece("SpecialToken", *between, second_type));
+  pair.push_back(piece("Sequence", "B", second_type));
+  if (after) pair.push_back(piece("SpecialToken", *after, second_type));
+  set("post_processor",
+      {{"type", "TemplateProcessing"}, {"single", single}, {"pair", pair}, {"special_tokens", tokens}});
 }
 
 boost::json::value FileComposer::take() {

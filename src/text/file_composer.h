@@ -42,8 +42,14 @@ class FileComposer {
 
   /// A member of the file: "model", "normalizer", "pre_tokenizer", "decoder", "post_processor".
   void set(std::string_view member, boost::json::value part) { file_[member] = std::move(part); }
+  /// How two texts become one input. Around each: the second gets what the first got, and type 1 where
+  /// `second_type` says so. Once before: only the first gets `before`. Doubled: `after` stands for `before`
+  /// with the second.
+  enum class PairForm { kAroundEach, kOnceBefore, kDoubledAfter };
+
   /// A TemplateProcessing that puts `before` and `after` (either may be missing) around a text.
-  void surround(const std::optional<std::string>& before, const std::optional<std::string>& after);
+  void surround(const std::optional<std::string>& before, const std::optional<std::string>& after,
+                PairForm form, std::int32_t second_type);
 
   boost::json::value take();
 

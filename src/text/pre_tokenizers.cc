@@ -106,6 +106,7 @@ class ByteLevel final : public PreTokenizer {
       }
     });
   }
+  bool rewrites() const override { return true; }
 
  private:
   static void add_prefix_spaces(PreTokenized& text) {
@@ -270,7 +271,10 @@ class Metaspace final : public PreTokenizer {
     split_at_characters(text, SplitBehavior::kMergedWithNext,
                         [this](char32_t c) { return c == options_.replacement; });
   }
-  bool depends_on_sources() const override { return options_.prepend == MetaspaceOptions::Prepend::kFirst; }
+  bool rewrites() const override { return true; }
+  bool needs_sources(bool rewritten) const override {
+    return rewritten && options_.prepend == MetaspaceOptions::Prepend::kFirst;
+  }
 
  private:
   bool prepends(const AlignedText& from, const PreTokenized::Piece& piece) const {
@@ -337,9 +341,15 @@ class PreTokenizerSequence final : public PreTokenizer {
   void pre_tokenize(PreTokenized& text) const override {
     for (const auto& part : parts_) part->pre_tokenize(text);
   }
-  bool depends_on_sources() const override {
-    return std::any_of(parts_.begin(), parts_.end(),
-                       [](const auto& part) { return part->depends_on_sources(); });
+  bool rewrites() const override {
+    return std::any_of(parts_.begin(), parts_.end(), [](const auto& part) { return part->rewrites(); });
+  }
+  bool needs_sources(bool rewritten) const override {
+    for (const auto& part : parts_) {
+      if (part->needs_sources(rewritten)) return true;
+      rewritten = rewritten || part->rewrites();
+    }
+    return false;
   }
 
  private:

@@ -54,9 +54,15 @@ class PreTokenizer {
  public:
   virtual ~PreTokenizer() = default;
   virtual void pre_tokenize(PreTokenized& text) const = 0;
-  /// Whether the result depends on which part of the original a piece stands for. A text that a normalizer
-  /// has changed must then be aligned.
-  virtual bool depends_on_sources() const { return false; }
+  /// Whether pieces may become another text.
+  virtual bool rewrites() const { return false; }
+  /// Whether the text has to be aligned, because the result depends on which part of the original a piece
+  /// stands for, and that is not the same part of the text any more: where it was `rewritten` before, or is
+  /// on the way.
+  virtual bool needs_sources(bool rewritten) const {
+    static_cast<void>(rewritten);
+    return false;
+  }
 };
 
 /// The "pre_tokenizer" of a tokenizer file: BertPreTokenizer, ByteLevel, CharDelimiterSplit, Digits,

@@ -173,7 +173,10 @@ void set_surroundings(FileComposer& composer, bool is_llama) {
   if (type == "XLMRobertaTokenizer") begins = ends = true;
   if (begins) composer.add_token(bos, true);
   if (ends) composer.add_token(eos, true);
-  composer.surround(begins ? std::optional(bos) : std::nullopt, ends ? std::optional(eos) : std::nullopt);
+  using PairForm = FileComposer::PairForm;
+  composer.surround(begins ? std::optional(bos) : std::nullopt, ends ? std::optional(eos) : std::nullopt,
+                    type == "XLMRobertaTokenizer" ? PairForm::kDoubledAfter : PairForm::kAroundEach,
+                    is_llama ? 1 : 0);
 }
 
 }  // namespace

@@ -21,16 +21,26 @@ struct BlankCounts {
   std::uint32_t trailing = 0;
 };
 
-/// The tokens of a text. Where `with_offsets`, offsets and blanks go along with ids; else they are empty.
-struct TokenList {
-  bool with_offsets = false;
-  std::vector<std::int32_t> ids;
-  std::vector<CodePointRange> offsets;
-  std::vector<BlankCounts> blanks;
+/// What goes along with the ids of a TokenList.
+struct TokenDetails {
+  bool offsets = false;
+  bool types = false;
+};
 
+/// The tokens of a text. Offsets and blanks, and types, go along with ids where `details` says so; else they
+/// are empty.
+struct TokenList {
+  TokenDetails details{};
+  std::vector<std::int32_t> ids{};
+  std::vector<CodePointRange> offsets{};
+  std::vector<BlankCounts> blanks{};
+  std::vector<std::int32_t> types{};
+
+  /// A token of type 0.
   void add(std::int32_t id, CodePointRange range, BlankCounts counts) {
     ids.push_back(id);
-    if (!with_offsets) return;
+    if (details.types) types.push_back(0);
+    if (!details.offsets) return;
     offsets.push_back(range);
     blanks.push_back(counts);
   }
@@ -45,17 +55,30 @@ struct TokenList {
     cut(ids);
     cut(offsets);
     cut(blanks);
+    cut(types);
   }
 
-  /// Puts `before` and `after`, which stand for no text, around the tokens.
-  void surround(std::span<const std::int32_t> before, std::span<const std::int32_t> after) {
-    ids.insert(ids.begin(), before.begin(), before.end());
-    ids.insert(ids.end(), after.begin(), after.end());
-    if (!with_offsets) return;
-    offsets.insert(offsets.begin(), before.size(), {});
-    offsets.insert(offsets.end(), after.size(), {});
-    blanks.insert(blanks.begin(), before.size(), {});
-    blanks.insert(blanks.end(), after.size(), {});
+  /// Makes `type` the type of all tokens.
+  void set_types(std::int32_t type) {
+    if (details.types) types.assign(ids.size(), type);
+  }
+
+  /// Tokens that stand for no text.
+  void append_added(std::span<const std::int32_t> added, std::int32_t type) {
+    ids.insert(ids.end(), added.begin(), added.end());
+    if (details.types) types.insert(types.end(), added.size(), type);
+    if (!details.offsets) return;
+    offsets.insert(offsets.end(), added.size(), {});
+    blanks.insert(blanks.end(), added.size(), {});
+  }
+
+  /// All tokens of `other`, whose details are the same.
+  void append(const TokenList& other) {
+    const auto join = [](auto& list, const auto& more) { list.insert(list.end(), more.begin(), more.end()); };
+    join(ids, other.ids);
+    join(offsets, other.offsets);
+    join(blanks, other.blanks);
+    join(types, other.types);
   }
 };
 

@@ -36,6 +36,13 @@ class Tokenizer {
     std::vector<CodePointRange> offsets;
   };
 
+  /// Ids, and for each its token type, which says to models that read two texts at once which of them it
+  /// belongs to, or what the file says instead.
+  struct PairEncoding {
+    std::vector<std::int32_t> ids;
+    std::vector<std::int32_t> token_types;
+  };
+
   /// Reads model_dir/tokenizer.json, and from tokenizer_config.json, where there is one, the tokens of
   /// "added_tokens_decoder", which may be newer. Without tokenizer.json, reads a SentencePiece model,
   /// vocab.json with merges.txt, or vocab.txt (vocabulary_files.h). Throws Error: kNotFound where there is
@@ -60,6 +67,19 @@ class Tokenizer {
   /// gives it.
   Encoding encode_with_offsets(std::string_view text, const EncodeOptions& options) const;
 
+  /// As encode, with token types: 0, unless the file's post-processor says otherwise.
+  PairEncoding encode_with_types(std::string_view text, const EncodeOptions& options) const;
+
+  /// Two texts as one input, as the file's post-processor joins them: [CLS] first [SEP] second [SEP] with
+  /// types 0 and 1 for BERT; without a post-processor one behind the other. Where the two have more than
+  /// options.max_tokens, the longer one is cut first, and both alike once they are equal (the odd token goes
+  /// to the one that was longer, or else to the second); where the file's "truncation" has the strategy
+  /// OnlyFirst or OnlySecond, that text alone. Throws Error: as encode for each text; kInvalidArgument where
+  /// the one text that may be cut is too short for it; kUnsupported where the post-processor has no form for
+  /// two texts.
+  PairEncoding encode_pair(std::string_view first, std::string_view second,
+                           const EncodeOptions& options) const;
+
   /// The text of `ids`, valid UTF-8 always. Ids that stand for no token are left out; with `skip_special`
   /// also special tokens.
   std::string decode(std::span<const std::int32_t> ids, bool skip_special) const;
@@ -68,6 +88,13 @@ class Tokenizer {
   std::optional<std::int32_t> token_id(std::string_view token) const;
   /// The token of an id as the file writes it; valid as long as this object.
   std::optional<std::string_view> token(std::int32_t id) const;
+  /// The bytes that a token adds to a text that it does not begin: of byte-level tokens exactly those that
+  /// they stand for, which need not be UTF-8 by themselves; of byte tokens like <0x0A> that one; of others
+  /// the decoded form, with the space in front that SentencePiece's and WordPiece's tokens have there. Empty
+  /// for special tokens and ids that stand for no token. So the bytes of all tokens of encode(text), one
+  /// behind the other, are the text as it was normalized, where the model has no unknown tokens and keeps
+  /// spaces.
+  std::string token_bytes(std::int32_t id) const;
   /// Whether `id` is a special token.
   bool is_special(std::int32_t id) const;
   /// The "max_length" of the file's "truncation", which transformers applies where a caller asks for
@@ -81,7 +108,9 @@ class Tokenizer {
   struct Parts;
   class Builder;
   explicit Tokenizer(std::unique_ptr<const Parts> parts);
-  TokenList run(std::string_view text, const EncodeOptions& options, bool with_offsets) const;
+  TokenList tokens_of(std::string_view text, const EncodeOptions& options, TokenDetails details) const;
+  TokenList join(std::vector<TokenList> texts, const EncodeOptions& options) const;
+  TokenList run(std::string_view text, const EncodeOptions& options, TokenDetails details) const;
 
   std::unique_ptr<const Parts> parts_;
 };

@@ -51,10 +51,19 @@ class Tokenizer::Builder {
   void read_truncation(const JsonView& json) {
     constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
     parts_->truncation_length = static_cast<std::size_t>(json.at("max_length").as_int(0, kMost));
+    if (const auto strategy = json.find("strategy")) parts_->truncation = read_strategy(*strategy);
     const auto direction = json.find("direction");
     if (!direction || direction->as_string() == "Right") return;
     if (direction->as_string() != "Left") direction->fail_expected("Right or Left");
     parts_->truncate_start = true;
+  }
+
+  static Parts::Truncation read_strategy(const JsonView& json) {
+    const std::string_view name = json.as_string();
+    if (name == "LongestFirst") return Parts::Truncation::kLongestFirst;
+    if (name == "OnlyFirst") return Parts::Truncation::kOnlyFirst;
+    if (name == "OnlySecond") return Parts::Truncation::kOnlySecond;
+    json.fail_expected("LongestFirst, OnlyFirst or OnlySecond");
   }
 
   void read_added_tokens(const JsonView& file) {
@@ -141,8 +150,9 @@ class Tokenizer::Builder {
 
   void check_added_ids(const JsonView& file) const {
     if (!parts_->post_processor) return;
-    for (const std::int32_t id : parts_->post_processor->added_ids()) {
-      if (parts_->find(id) == nullptr) {
+    for (const std::size_t texts : {1, 2}) {
+      for (const std::int32_t id : parts_->post_processor->added_ids(texts)) {
+        if (parts_->find(id) != nullptr) continue;
         core::fail(ErrorKind::kInvalidArgument, "{}: the post_processor adds id {}, which is no token",
                    file.where(), id);
       }

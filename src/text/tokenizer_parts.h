@@ -39,25 +39,20 @@ struct Tokenizer::Parts {
   std::optional<std::size_t> truncation_length;
   bool truncate_start = false;  ///< Where max_tokens cuts.
 
+  /// Which of two texts max_tokens cuts.
+  enum class Truncation { kLongestFirst, kOnlyFirst, kOnlySecond };
+  Truncation truncation = Truncation::kLongestFirst;
+
+  /// Cuts one text, or two, down to `room` tokens. Throws Error(kInvalidArgument) where the file lets only
+  /// one of two be cut, and nothing of that one would be left.
+  void truncate(std::vector<TokenList>& texts, std::size_t room) const;
+
   /// Null for ids that stand for no token.
   const Token* find(std::int32_t id) const {
     if (id < 0 || static_cast<std::size_t>(id) >= tokens.size()) return nullptr;
     const Token& token = tokens[static_cast<std::size_t>(id)];
     return token.known ? &token : nullptr;
   }
-};
-
-/// Collects what a chain of decoders gives.
-class TextSink final : public TokenSink {
- public:
-  void part(std::string_view text) override { text_ += text; }
-  void end_token() override {}
-  void finish() override {}
-  /// All since the last call.
-  std::string take() { return std::exchange(text_, {}); }
-
- private:
-  std::string text_;
 };
 
 }  // namespace peregrine::text

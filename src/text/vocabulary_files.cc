@@ -101,7 +101,7 @@ void compose_byte_level(const std::filesystem::path& vocab_path, const std::file
   if (!is_qwen) composer.add_token(composer.special_token("eos_token", end_of_text), true);
   if (composer.flag("add_bos_token", false)) {
     composer.add_token(bos, true);
-    composer.surround(bos, std::nullopt);
+    composer.surround(bos, std::nullopt, FileComposer::PairForm::kOnceBefore, 1);
   }
 }
 
@@ -138,7 +138,7 @@ void compose_word_piece(const std::filesystem::path& path, FileComposer& compose
     composer.add_token(token, true);
   }
   composer.add_named_special_tokens();
-  composer.surround(cls, sep);
+  composer.surround(cls, sep, FileComposer::PairForm::kOnceBefore, 1);
 }
 
 }  // namespace

@@ -295,6 +295,21 @@ TEST(PreTokenizers, MetaspaceKnowsTheFirstSection) {
   EXPECT_THAT(ids("  a"), ElementsAre(0)) << "what is left does not begin where the text does";
 }
 
+TEST(PreTokenizers, MetaspaceKnowsTheFirstSectionOfRewrittenText) {
+  // The values are those of the tokenizers library: all that stands for the first character is first.
+  testing::TinyTokenizer tiny;
+  tiny.pre_tokenizer = R"({"type": "Sequence", "pretokenizers": [
+      {"type": "ByteLevel", "add_prefix_space": false, "use_regex": false},
+      {"type": "Punctuation", "behavior": "Isolated"},
+      {"type": "Metaspace", "replacement": "_", "prepend_scheme": "first", "split": false}]})";
+  tiny.model = R"({"type": "WordLevel", "unk_token": "u", "vocab": {"u": 0, "_ï": 1, "¿": 2, "½": 3, "_¿": 4,
+                   "_½": 5, "ï": 6, "½ï": 7, "_½ï": 8}})";
+  const auto tokenizer = Tokenizer::parse(tiny.json(), "tiny");
+  EXPECT_THAT(tokenizer->encode("\uFFFD", {}), ElementsAre(1, 4, 5));
+  EXPECT_THAT(tokenizer->encode("\uFFFD\uFFFD", {}), ElementsAre(1, 4, 8, 2, 3));
+  EXPECT_THAT(tokenizer->encode_with_offsets("\uFFFD\uFFFD", {}).ids, ElementsAre(1, 4, 8, 2, 3));
+}
+
 TEST(PreTokenizers, WordsAndScripts) {
   EXPECT_THAT(pre_tokenize(R"({"type": "BertPreTokenizer"})", " Hey, you\u3000x\u3002$1 "),
               ElementsAre("Hey", ",", "you", "x", "\u3002", "$", "1"));
@@ -449,6 +464,25 @@ TEST(AddedTokens, FlagsDecideWhatMatches) {
     EXPECT_EQ(tokenizer_of(tiny)->encode(expected.text, {}), expected.ids)
         << expected.flags << ": " << expected.text;
   }
+}
+
+TEST(AddedTokens, WhiteSpaceIsTakenAlongOnce) {
+  // 0 1 2 are "a" " " "b"; 10 takes the white space behind it along, and the other ones are white space too.
+  const auto ids = [](const std::string& others, const std::string& text) {
+    testing::TinyTokenizer tiny;
+    tiny.pre_tokenizer = "null";
+    tiny.model = testing::character_model("a b");
+    tiny.added_tokens = R"([{"id": 10, "content": "<m>", "rstrip": true}, )" + others + "]";
+    const auto tokenizer = tokenizer_of(tiny);
+    EXPECT_EQ(tokenizer->encode_with_offsets(text, {}).ids, tokenizer->encode(text, {}));
+    return tokenizer->encode(text, {});
+  };
+  EXPECT_THAT(ids(R"({"id": 11, "content": "  ", "lstrip": true})", "a<m>   b"), ElementsAre(0, 10, 2));
+  EXPECT_THAT(ids(R"({"id": 1, "content": " ", "lstrip": true})", "<m>   b"), ElementsAre(10, 1, 2))
+      << "what ends where the white space does is left, of no text";
+  EXPECT_THAT(ids(R"({"id": 11, "content": " b", "lstrip": true})", "<m>   b"), ElementsAre(10, 11));
+  // Without lstrip the token is there as if nothing had been taken, as the reference has it.
+  EXPECT_THAT(ids(R"({"id": 11, "content": "  "})", "a<m>   b"), ElementsAre(0, 10, 11, 1, 2));
 }
 
 TEST(AddedTokens, LeftmostThenLongestAndNormalizedOrNot) {
