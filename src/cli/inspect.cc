@@ -11,7 +11,9 @@
 #include "cli/commands.h"
 #include "cli/json_output.h"
 #include "cli/session.h"
+#include "engine/encoder_engine.h"
 #include "engine/engine.h"
+#include "model/encoder_family.h"
 #include "model/family.h"
 #include "model_info/model_info.h"
 #include "weights/checkpoint.h"
@@ -66,19 +68,50 @@ std::string_view name_of(model::PositionKind positions) {
       return "alibi";
     case model::PositionKind::kLearned:
       return "learned";
+    case model::PositionKind::kRelative:
+      return "relative";
   }
   return "?";
 }
 
-/// What config.json and the checkpoint's headers say; nothing is loaded.
-Facts model_facts(const ModelFlags& flags) {
-  const auto files = configuration::model_files(flags.model_dir, read_options(flags));
-  const auto directory = model_info::ModelDirectory::open(files);
+template <typename T>
+std::string number(T value) {
+  return fmt::format("{}", value);
+}
+
+/// What is known of every checkpoint without loading it.
+void append_files(const std::filesystem::path& files, const configuration::ModelOptions& options,
+                  const model_info::ModelInfo& info, Facts& facts) {
+  const auto checkpoint = weights::Checkpoint::open(files, {.allow_pickle = options.allow_pickle});
+  facts.emplace_back("torch_dtype",
+                     info.torch_dtype ? json_string(core::to_string(*info.torch_dtype)) : "null");
+  facts.emplace_back("tensors", number(checkpoint.names().size()));
+  facts.emplace_back("checkpoint_bytes", number(checkpoint.total_bytes()));
+}
+
+Facts encoder_facts(const model_info::ModelDirectory& directory, const model::EncoderFamily& family) {
+  const auto& info = directory.info();
+  const model::EncoderConfig config = family.read_config(directory.config(), info.architecture);
+  std::string labels;
+  for (const std::string& label : config.head.labels)
+    labels += (labels.empty() ? "" : ",") + json_string(label);
+  return {{"architecture", json_string(info.architecture)},
+          {"family", json_string(family.name)},
+          {"layers", number(config.layers)},
+          {"hidden_size", number(config.hidden_size)},
+          {"heads", number(config.heads)},
+          {"head_dim", number(config.head_dim)},
+          {"intermediate_size", number(config.intermediate_size)},
+          {"vocab_size", number(config.vocab_size)},
+          {"max_positions", number(config.max_positions)},
+          {"positions", json_string(name_of(config.positions))},
+          {"labels", "[" + labels + "]"}};
+}
+
+Facts decoder_facts(const model_info::ModelDirectory& directory) {
   const auto& info = directory.info();
   const model::Family& family = model::find_family(info.architecture, info.model_type);
   const model::DecoderConfig config = family.read_config(directory.config());
-  const auto checkpoint = weights::Checkpoint::open(files);
-  const auto number = [](auto value) { return fmt::format("{}", value); };
   return {{"architecture", json_string(info.architecture)},
           {"family", json_string(family.name)},
           {"layers", number(config.layers)},
@@ -92,19 +125,39 @@ Facts model_facts(const ModelFlags& flags) {
           {"residual_order", json_string(name_of(config.residual))},
           {"positions", json_string(name_of(config.positions))},
           {"tied_head", config.tied_head ? "true" : "false"},
-          {"eos_token_ids", json_array(info.eos_token_ids)},
-          {"torch_dtype", info.torch_dtype ? json_string(core::to_string(*info.torch_dtype)) : "null"},
-          {"tensors", number(checkpoint.names().size())},
-          {"checkpoint_bytes", number(checkpoint.total_bytes())}};
+          {"eos_token_ids", json_array(info.eos_token_ids)}};
+}
+
+/// What config.json and the checkpoint's headers say; nothing is loaded.
+Facts model_facts(const ModelFlags& flags) {
+  const configuration::ModelOptions options = read_options(flags);
+  const auto files = configuration::model_files(flags.model_dir, options);
+  const auto directory = model_info::ModelDirectory::open(files);
+  const auto& info = directory.info();
+  const model::EncoderFamily* encoder = model::find_encoder_family(info.architecture, info.model_type);
+  Facts facts = encoder != nullptr ? encoder_facts(directory, *encoder) : decoder_facts(directory);
+  append_files(files, options, info, facts);
+  return facts;
 }
 
 /// What the model takes once it is loaded with these options.
 Facts plan_facts(const ModelFlags& flags) {
   const Session session = open_session(flags, read_options(flags));
+  const auto options = host::engine_options(session.options);
+  if (!session.model.decoder) {
+    const model::Encoder& encoder = *session.model.encoder;
+    const engine::MemoryPlan plan = engine::EncoderEngine(*session.device, encoder, options).memory_plan();
+    return {{"device", json_string(session.device->description())},
+            {"dtype", json_string(core::to_string(encoder.types().weights))},
+            {"compute_dtype", json_string(core::to_string(encoder.types().compute))},
+            {"weight_bytes", number(plan.weight_bytes)},
+            {"buffer_bytes", number(plan.buffer_bytes)},
+            {"max_model_length", number(plan.max_model_length)},
+            {"max_rolling_batch_size", number(session.options.max_rolling_batch_size)}};
+  }
   const model::Decoder& decoder = *session.model.decoder;
-  const engine::Engine engine(*session.device, decoder, host::engine_options(session.options));
+  const engine::Engine engine(*session.device, decoder, options, session.model.encoder.get());
   const engine::MemoryPlan plan = engine.memory_plan();
-  const auto number = [](auto value) { return fmt::format("{}", value); };
   return {{"device", json_string(session.device->description())},
           {"dtype", json_string(core::to_string(decoder.types().weights))},
           {"compute_dtype", json_string(core::to_string(decoder.types().compute))},

@@ -9,6 +9,8 @@
 #include <limits>
 #include <string_view>
 
+#include "configuration/secure_mode.h"
+#include "core/ascii.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "core/log.h"
@@ -56,6 +58,55 @@ OutputFormatter parse_formatter(const Setting& setting) {
   if (setting.value == "jsonlines") return OutputFormatter::kJsonLines;
   if (setting.value == "sse") return OutputFormatter::kSse;
   refuse(setting, "json, jsonlines or sse");
+}
+
+/// Names are those of LMI, DJL and transformers.
+Task parse_task(const Setting& setting) {
+  struct Name {
+    std::string_view name;
+    Task task;
+  };
+  static constexpr std::array kNames = {Name{"", Task::kAuto},
+                                        Name{"auto", Task::kAuto},
+                                        Name{"text-generation", Task::kGenerate},
+                                        Name{"text2text-generation", Task::kGenerate},
+                                        Name{"text-embedding", Task::kEmbed},
+                                        Name{"text_embedding", Task::kEmbed},
+                                        Name{"feature-extraction", Task::kEmbed},
+                                        Name{"embed", Task::kEmbed},
+                                        Name{"text-classification", Task::kClassify},
+                                        Name{"classify", Task::kClassify},
+                                        Name{"rerank", Task::kRerank},
+                                        Name{"sentence-similarity", Task::kRerank},
+                                        Name{"text-similarity", Task::kRerank},
+                                        Name{"score", Task::kRerank}};
+  const auto found = std::find_if(kNames.begin(), kNames.end(),
+                                  [&](const Name& name) { return name.name == setting.value; });
+  if (found != kNames.end()) return found->task;
+  fail(ErrorKind::kUnsupported,
+       "{}={} ({}) is not supported; there are auto, text-generation, text2text-generation, text-embedding, "
+       "feature-extraction, text-classification, classify, rerank and sentence-similarity",
+       setting.key, core::quoted(setting.value), setting.origin);
+}
+
+std::string parse_pooling(const Setting& setting) {
+  if (setting.value.empty() || setting.value == "mean" || setting.value == "cls") return setting.value;
+  if (setting.value == "lasttoken" || setting.value == "last") return "lasttoken";
+  constexpr std::array<std::string_view, 4> kOthers = {"max", "mean_sqrt_len", "mean_sqrt_len_tokens",
+                                                       "weightedmean"};
+  if (std::find(kOthers.begin(), kOthers.end(), setting.value) == kOthers.end()) {
+    refuse(setting, "mean, cls or lasttoken");
+  }
+  fail(ErrorKind::kUnsupported, "{}={} ({}) is not supported; there are mean, cls and lasttoken", setting.key,
+       setting.value, setting.origin);
+}
+
+/// Booleans are LMI's: any case.
+bool parse_boolean(const Setting& setting) {
+  const std::string lower = core::lower_ascii(setting.value);
+  if (lower == "true") return true;
+  if (lower == "false") return false;
+  refuse(setting, "true or false");
 }
 
 /// The only values of an option that this version can do. Booleans are LMI's: any case.
@@ -120,6 +171,8 @@ constexpr std::array kKnownOptions = {
                 [](const Setting& s, ModelOptions& o) { o.max_model_len = parse_integer(s, 1, kMaxInt32); }},
     KnownOption{"option.kv_blocks",
                 [](const Setting& s, ModelOptions& o) { o.kv_blocks = parse_int32(s, 1); }},
+    KnownOption{"option.allow_pickle",
+                [](const Setting& s, ModelOptions& o) { o.allow_pickle = parse_boolean(s); }},
     KnownOption{"option.model_id", [](const Setting& s, ModelOptions& o) { o.model_id = s.value; }},
     KnownOption{"option.chat_template", [](const Setting& s, ModelOptions& o) { o.chat_template = s.value; }},
     KnownOption{"option.output_formatter",
@@ -146,10 +199,10 @@ constexpr std::array kKnownOptions = {
                 [](const Setting& s, ModelOptions&) { require_value(s, {"false"}, "no quantization yet"); }},
     KnownOption{"option.enable_lora",
                 [](const Setting& s, ModelOptions&) { require_value(s, {"false"}, "no adapters yet"); }},
-    KnownOption{"option.task",
-                [](const Setting& s, ModelOptions&) {
-                  require_value(s, {"auto", "text-generation"}, "only text-generation so far");
-                }},
+    KnownOption{"option.task", [](const Setting& s, ModelOptions& o) { o.task = parse_task(s); }},
+    KnownOption{"option.pooling", [](const Setting& s, ModelOptions& o) { o.pooling = parse_pooling(s); }},
+    KnownOption{"option.normalize",
+                [](const Setting& s, ModelOptions& o) { o.normalize = parse_boolean(s); }},
     KnownOption{"option.tgi_compat",
                 [](const Setting& s, ModelOptions&) {
                   require_value(s, {"false"}, "the shape of TGI's answers is not there yet");
@@ -255,11 +308,16 @@ std::string full_key(std::string_view key) {
 ModelOptions read_model_options(const std::filesystem::path& model_dir,
                                 const std::vector<std::string>& overrides) {
   ModelOptions options;
+  const SecureMode secure = read_secure_mode();
+  const auto apply = [&](const Setting& setting) {
+    check_setting(secure, setting);
+    apply_setting(setting, options);
+  };
   const auto file = model_dir / "serving.properties";
   if (!model_dir.empty() && std::filesystem::exists(file)) {
     for (const auto& [key, value] :
          core::parse_properties(core::read_file(file, kLargestPropertiesFile), file.string())) {
-      apply_setting({key, value, file.string()}, options);
+      apply({key, value, file.string()});
     }
   }
   for (const std::string& text : overrides) {
@@ -267,9 +325,11 @@ ModelOptions read_model_options(const std::filesystem::path& model_dir,
     if (equals == std::string::npos || equals == 0) {
       fail(ErrorKind::kInvalidArgument, "--option must be key=value, found {}", core::quoted(text));
     }
-    apply_setting({full_key(std::string_view(text).substr(0, equals)), text.substr(equals + 1), "--option"},
-                  options);
+    apply({full_key(std::string_view(text).substr(0, equals)), text.substr(equals + 1), "--option"});
   }
+  if (secure.no_pickles) apply({"option.allow_pickle", "false", "SAGEMAKER_SECURITY_CONTROLS"});
+  if (!model_dir.empty()) check_files(secure, model_dir);
+  if (!options.model_id.empty()) check_files(secure, options.model_id);
   return options;
 }
 

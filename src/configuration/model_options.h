@@ -28,6 +28,15 @@ enum class OutputFormatter : std::uint8_t {
   kSse,        ///< As kAuto, with server-sent events instead of lines.
 };
 
+/// What a model is served for (option.task).
+enum class Task : std::uint8_t {
+  kAuto,      ///< All that it can do.
+  kGenerate,  ///< text-generation
+  kEmbed,     ///< text-embedding, feature-extraction
+  kClassify,  ///< text-classification
+  kRerank,    ///< rerank: scores of pairs of texts, by a classifier with one label
+};
+
 /// How a model is loaded, run and served: serving.properties and --option, which have LMI's names.
 struct ModelOptions {
   // How it is computed. The engine host reads these.
@@ -41,11 +50,15 @@ struct ModelOptions {
   std::int32_t max_rolling_batch_prefill_tokens = 512;  ///< Prompt tokens that one step may compute.
   std::int64_t max_model_len = 0;                       ///< Longest prompt + output; 0: the model's own.
   std::int32_t kv_blocks = 0;  ///< Of the KV cache; 0: what the batch needs, bounded by memory.
+  bool allow_pickle = true;    ///< Weights may be a .bin file, where there are no safetensors.
 
   // How it is served. The server reads these.
   std::string model_id;       ///< Directory of the model's files; empty: where serving.properties is.
   std::string chat_template;  ///< A file in the model directory, or the template itself; empty: the model's.
   OutputFormatter output_formatter = OutputFormatter::kAuto;
+  Task task = Task::kAuto;
+  std::string pooling;            ///< Of embeddings: "mean", "cls" or "lasttoken"; empty: the model's own.
+  std::optional<bool> normalize;  ///< Embeddings to length 1; nothing: as the model says.
   std::int32_t job_queue_size = 1000;             ///< Requests that may wait.
   std::chrono::seconds model_loading_timeout{0};  ///< 0: none.
 
@@ -55,7 +68,8 @@ struct ModelOptions {
 /// Reads MODEL_DIR/serving.properties (if there is one), then `overrides` ("key=value", with or without
 /// "option."), which win. Throws Error that names the key, its value, what is allowed, and for an unknown key
 /// the nearest known one; a key of LMI's that Peregrine does not support yet is an error if it would change
-/// results, else a warning.
+/// results, else a warning. Where SageMaker's secure mode is on (secure_mode.h), also what it forbids is an
+/// error, and allow_pickle is what it says.
 ModelOptions read_model_options(const std::filesystem::path& model_dir,
                                 const std::vector<std::string>& overrides);
 

@@ -107,11 +107,30 @@ TEST_F(ModelOptionsTest, WhatWouldChangeAnswersIsRefused) {
   for (const char* line :
        {"option.tensor_parallel_degree=2", "option.quantize=awq", "option.rolling_batch=disable",
         "option.enable_lora=true", "option.tgi_compat=true", "option.entryPoint=model.py", "batch_size=8",
-        "option.load_in_8bit=True", "option.task=text-embedding"}) {
+        "option.load_in_8bit=True", "option.task=question-answering", "option.pooling=weightedmean"}) {
     const std::string message = refusal(line, unsupported);
     EXPECT_THAT(message, HasSubstr(std::string(line).substr(0, std::string(line).find('='))));
   }
   EXPECT_NO_THROW(read("option.enable_lora=False\nbatch_size=1\noption.tensor_parallel_degree=1\n"));
+}
+
+TEST_F(ModelOptionsTest, TasksOfEncoders) {
+  const auto task = [&](const std::string& name) { return read("option.task=" + name + "\n").task; };
+  EXPECT_EQ(read("").task, Task::kAuto);
+  EXPECT_EQ(task("auto"), Task::kAuto);
+  EXPECT_EQ(task("text-generation"), Task::kGenerate);
+  EXPECT_EQ(task("text2text-generation"), Task::kGenerate);
+  for (const char* name : {"text-embedding", "feature-extraction"}) EXPECT_EQ(task(name), Task::kEmbed);
+  for (const char* name : {"text-classification", "classify"}) EXPECT_EQ(task(name), Task::kClassify);
+  for (const char* name : {"rerank", "sentence-similarity"}) EXPECT_EQ(task(name), Task::kRerank);
+  EXPECT_FALSE(read("").normalize.has_value());
+  EXPECT_EQ(read("option.normalize=False\n").normalize, false);
+  EXPECT_EQ(read("option.normalize=true\n").normalize, true);
+  EXPECT_EQ(read("option.pooling=cls\n").pooling, "cls");
+  EXPECT_EQ(read("option.pooling=last\n").pooling, "lasttoken");
+  const auto invalid = core::ErrorKind::kInvalidArgument;
+  EXPECT_THAT(refusal("option.pooling=first", invalid), HasSubstr("mean, cls or lasttoken"));
+  EXPECT_THAT(refusal("option.normalize=yes", invalid), HasSubstr("true or false"));
 }
 
 TEST_F(ModelOptionsTest, ModelIdIsALocalDirectory) {

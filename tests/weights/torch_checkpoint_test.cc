@@ -204,6 +204,23 @@ TEST_F(TorchCheckpoint, SafetensorsArePreferred) {
   EXPECT_EQ(refused().kind, ErrorKind::kDataLoss);
 }
 
+TEST_F(TorchCheckpoint, ArePicklesWhichMayBeForbidden) {
+  const Checkpoint::Options forbidden{.allow_pickle = false};
+  const auto refusal = [&] { return caught([&] { Checkpoint::open(path(), forbidden); }); };
+  write("shard-1.bin", torch_bytes(named("a", "FloatStorage", 1), {counting(1)}));
+  write("pytorch_model.bin.index.json", R"({"weight_map":{"a":"shard-1.bin"}})");
+  EXPECT_EQ(refusal().kind, ErrorKind::kUnsupported);
+  EXPECT_THAT(refusal().message,
+              AllOf(HasSubstr("pytorch_model.bin.index.json"), HasSubstr("option.allow_pickle=false")));
+  // Not even a byte of it is read.
+  write("pytorch_model.bin", "no pickle at all");
+  EXPECT_THAT(refusal().message, AllOf(HasSubstr("pytorch_model.bin: "),
+                                       HasSubstr("option.allow_pickle=false"), HasSubstr("safetensors")));
+  const std::string data = counting(1);
+  write_safetensors(path() / "model.safetensors", {{{"b", DType::kF32, {1}, as_bytes(data)}}});
+  EXPECT_THAT(Checkpoint::open(path(), forbidden).names(), ElementsAre("b"));
+}
+
 TEST_F(TorchCheckpoint, ErrorsNameTheFile) {
   write("pytorch_model.bin", "\x80\x02\x8a\x0a");
   EXPECT_THAT(refused().message, HasSubstr((path() / "pytorch_model.bin: is in the old format").string()));
