@@ -313,6 +313,7 @@ class LoadedDecoder : public Decoder {
   const DecoderConfig& config() const override { return config_; }
   const DecoderTypes& types() const override { return types_; }
   std::size_t weight_bytes() const override { return weight_bytes_; }
+  const ops::Weight& embedding() const override { return *weights_.embedding; }
 
   ops::KvCacheSpec kv_cache_spec() const override {
     return {.layers = config_.layers,

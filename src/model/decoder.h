@@ -51,8 +51,8 @@ class StepBuffers {
   virtual ops::Ints slot_tokens() const = 0;
 };
 
-/// A loaded decoder-only model: weights packed on a device, and the one executor of all families. Immutable
-/// after loading; forward() may be called from one thread per stream.
+/// A loaded decoder, alone or behind an encoder: weights packed on a device, and the one executor of all
+/// families. Immutable after loading; forward() may be called from one thread per stream.
 class Decoder {
  public:
   /// Loads all slots of `family`. Throws Error naming the tensor, what was expected and what was found.
@@ -65,6 +65,8 @@ class Decoder {
   virtual const DecoderTypes& types() const = 0;
   /// Device memory of all weights, padding included.
   virtual std::size_t weight_bytes() const = 0;
+  /// The token embedding, for an encoder that has the same; valid as long as this object.
+  virtual const ops::Weight& embedding() const = 0;
   /// A KV cache specification for this model; blocks is 0.
   virtual ops::KvCacheSpec kv_cache_spec() const = 0;
 

@@ -61,9 +61,9 @@ class BatchRunner {
   void embed() {
     const bool projected = weights_.project_in.weight != nullptr;
     const ops::Matrix& out = projected ? at_.embedded : at_.residual;
-    add_rows(weights_.embedding, planned_.batch.token_ids, out, false);
-    if (weights_.token_types) add_rows(weights_.token_types, planned_.token_types, out, true);
-    if (weights_.positions) add_rows(weights_.positions, planned_.position_rows, out, true);
+    add_rows(*weights_.tokens(), planned_.batch.token_ids, out, false);
+    if (weights_.token_types) add_rows(*weights_.token_types, planned_.token_types, out, true);
+    if (weights_.positions) add_rows(*weights_.positions, planned_.position_rows, out, true);
     if (config_.embedding_norm) norm(weights_.embedding_norm, out, out);
     if (projected) linear(weights_.project_in, at_.embedded, at_.residual);
   }
@@ -110,11 +110,10 @@ class BatchRunner {
   ops::Matrix pooler_output() { return pool(at_.pooler_output); }
 
  private:
-  void add_rows(const std::unique_ptr<ops::Weight>& table, ops::Ints rows, const ops::Matrix& out,
-                bool accumulate) {
+  void add_rows(const ops::Weight& table, ops::Ints rows, const ops::Matrix& out, bool accumulate) {
     stream_.embed({.token_ids = rows,
                    .slot_tokens = {},
-                   .table = table.get(),
+                   .table = &table,
                    .out = out,
                    .offset = 0,
                    .accumulate = accumulate});
@@ -273,13 +272,15 @@ class LoadedEncoder : public Encoder {
 
 std::unique_ptr<Encoder> Encoder::load(const EncoderConfig& config, const EncoderFamily& family,
                                        weights::TensorSource& source, ops::Device& device,
-                                       const EncoderTypes& types, const LoadProgress& progress) {
+                                       const EncoderTypes& types, const LoadProgress& progress,
+                                       const ops::Weight* shared_embedding) {
   check_types(types, device);
   check_config(config);
   EncoderConfig own = config;
   // A pooler that no classifier needs may be missing.
   if (own.head.has_pooler && own.head.labels.empty()) own.head.has_pooler = has_pooler(own, family, source);
-  EncoderWeights weights = load_encoder_weights(own, family, source, device, types.weights, progress);
+  EncoderWeights weights =
+      load_encoder_weights(own, family, source, device, types.weights, progress, shared_embedding);
   return std::make_unique<LoadedEncoder>(std::move(own), types, device, std::move(weights));
 }
 

@@ -54,15 +54,17 @@ struct EncoderTypes {
 /// after loading; may be used by one thread per stream.
 class Encoder {
  public:
-  /// Loads all slots of `family`. Throws Error naming the tensor, what was expected and what was found.
+  /// Loads all slots of `family`; where `shared_embedding` is given, which must outlive the encoder, it
+  /// stands for the token embedding. Throws Error naming the tensor, what was expected and what was found.
   static std::unique_ptr<Encoder> load(const EncoderConfig& config, const EncoderFamily& family,
                                        weights::TensorSource& source, ops::Device& device,
-                                       const EncoderTypes& types, const LoadProgress& progress);
+                                       const EncoderTypes& types, const LoadProgress& progress,
+                                       const ops::Weight* shared_embedding = nullptr);
   virtual ~Encoder() = default;
 
   virtual const EncoderConfig& config() const = 0;
   virtual const EncoderTypes& types() const = 0;
-  /// Device memory of all weights, padding included.
+  /// Device memory of all weights, padding included; without a shared embedding.
   virtual std::size_t weight_bytes() const = 0;
 
   virtual std::unique_ptr<EncoderBuffers> create_buffers(const EncoderLimits& limits) const = 0;

@@ -166,13 +166,21 @@ bool has_pooler(const EncoderConfig& config, const EncoderFamily& family, weight
 
 EncoderWeights load_encoder_weights(const EncoderConfig& config, const EncoderFamily& family,
                                     weights::TensorSource& source, ops::Device& device, core::DType dtype,
-                                    const LoadProgress& progress) {
+                                    const LoadProgress& progress, const ops::Weight* shared_embedding) {
   EncoderWeights out;
+  out.shared_embedding = shared_embedding;
+  if (shared_embedding != nullptr && (shared_embedding->rows() != config.vocab_size ||
+                                      shared_embedding->cols() != config.embedding_width())) {
+    fail(ErrorKind::kInternal, "family {}: the shared embedding is {} x {} and must be {} x {}",
+         config.family, shared_embedding->rows(), shared_embedding->cols(), config.vocab_size,
+         config.embedding_width());
+  }
   out.layers.resize(static_cast<std::size_t>(config.layers));
   std::vector<float> relative_bias;
   const Places places(config, out, relative_bias);
   SlotLoader loader(config.family, source, device, dtype);
   for (auto& slot : family.model_slots(config)) {
+    if (slot.slot == Slot::kTokenEmbedding && shared_embedding != nullptr) continue;
     const SlotPlace place = places.in_model(slot.slot);
     loader.add(std::move(slot), place);
   }

@@ -27,8 +27,9 @@ struct EncoderLayerWeights {
 /// All slots of an encoder, filled.
 struct EncoderWeights {
   std::unique_ptr<ops::Weight> embedding;
-  std::unique_ptr<ops::Weight> positions;    ///< Only for learned positions.
-  std::unique_ptr<ops::Weight> token_types;  ///< Only with token types.
+  const ops::Weight* shared_embedding = nullptr;  ///< In its place, where a decoder has the same.
+  std::unique_ptr<ops::Weight> positions;         ///< Only for learned positions.
+  std::unique_ptr<ops::Weight> token_types;       ///< Only with token types.
   Norm embedding_norm;
   Linear project_in;  ///< Only where the embedding has a width of its own.
   Norm final_norm;
@@ -37,7 +38,10 @@ struct EncoderWeights {
   Linear pooler;         ///< Only with has_pooler.
   Linear classifier;     ///< Only with labels.
 
-  /// Device memory of all of them, padding included.
+  const ops::Weight* tokens() const {
+    return shared_embedding != nullptr ? shared_embedding : embedding.get();
+  }
+  /// Device memory of all of them, padding included; not of a shared embedding.
   std::size_t bytes() const;
 };
 
@@ -45,9 +49,10 @@ struct EncoderWeights {
 /// it has a pooler of another shape.
 bool has_pooler(const EncoderConfig& config, const EncoderFamily& family, weights::TensorSource& source);
 
-/// Fills every slot of `family` from `source`; errors are load_weights()'s.
+/// Fills every slot of `family` from `source`, but for the token embedding where it is shared; errors are
+/// load_weights()'s.
 EncoderWeights load_encoder_weights(const EncoderConfig& config, const EncoderFamily& family,
                                     weights::TensorSource& source, ops::Device& device, core::DType dtype,
-                                    const LoadProgress& progress);
+                                    const LoadProgress& progress, const ops::Weight* shared_embedding);
 
 }  // namespace peregrine::model

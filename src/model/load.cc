@@ -72,12 +72,13 @@ struct Sources {
   weights::TensorSource& encoder;
 };
 
-/// Bytes of the tensors that the encoder's slots name, as they are stored.
+/// Bytes of the tensors that the encoder's slots name, as they are stored; the embedding is the decoder's.
 std::uint64_t stored_bytes(const EncoderFamily& family, const EncoderConfig& config,
                            weights::TensorSource& source) {
   std::uint64_t out = 0;
   const auto add = [&](const std::vector<SlotSource>& slots) {
     for (const auto& slot : slots) {
+      if (slot.slot == Slot::kTokenEmbedding) continue;
       for (const auto& part : slot.parts) {
         const DType dtype = source.check(part.tensor, part.tensor_shape);
         out += weights::byte_size(part.tensor_shape, dtype).value_or(0);
@@ -114,7 +115,7 @@ void load_parts(const Configs& configs, const Sources& sources, ops::Device& dev
   // It gives what the decoder takes.
   const EncoderTypes encoder_types{types.weights, types.compute, types.compute};
   out.encoder = Encoder::load(*configs.encoder, *family.encoder, sources.encoder, device, encoder_types,
-                              encoder_progress);
+                              encoder_progress, &out.decoder->embedding());
 }
 
 /// The family of an encoder that stands alone; null where there is a decoder.

@@ -101,6 +101,14 @@ std::vector<std::int32_t> ids_of(const std::vector<JsonView>& files, std::string
 
 }  // namespace
 
+std::int32_t ModelInfo::decoder_start() const {
+  const auto start = decoder_start_token_id ? decoder_start_token_id : bos_token_id;
+  if (start) return *start;
+  core::fail(core::ErrorKind::kUnsupported,
+             "config.json has neither decoder_start_token_id nor bos_token_id: it is not known what answers "
+             "begin with");
+}
+
 ModelDirectory ModelDirectory::open(const fs::path& directory) {
   std::error_code error;
   if (!fs::is_directory(directory, error)) {

@@ -34,6 +34,10 @@ struct ModelInfo {
   std::optional<bool>
       tie_word_embeddings;  ///< Whether the output layer is the embedding; the default is the family's.
   GenerationDefaults generation;
+
+  /// What the answers of an encoder-decoder begin with: decoder_start_token_id, else bos_token_id, as
+  /// transformers has it. Throws Error(kUnsupported) where there is neither.
+  std::int32_t decoder_start() const;
 };
 
 /// A Hugging Face model directory: its parsed config.json and the facts in it. Movable and copyable (copies

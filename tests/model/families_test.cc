@@ -408,7 +408,8 @@ TEST(Families, DeclareEverySlotOnceWithItsCut) {
     EXPECT_EQ(seen.contains(Slot::kQueryNorm), config.head_norms) << text;
     EXPECT_EQ(seen.contains(Slot::kKeyNorm), config.head_norms) << text;
     EXPECT_EQ(seen.contains(Slot::kRelativeBias), config.positions == PositionKind::kRelative) << text;
-    for (const Slot slot : {Slot::kCrossNormWeight, Slot::kCrossQuery, Slot::kCrossKeyValue, Slot::kCrossOut}) {
+    for (const Slot slot :
+         {Slot::kCrossNormWeight, Slot::kCrossQuery, Slot::kCrossKeyValue, Slot::kCrossOut}) {
       EXPECT_EQ(seen.contains(slot), config.cross_attention) << text << to_string(slot);
     }
     const bool routed = config.experts.in_layer(1);
