@@ -30,6 +30,9 @@ void EventWriter::on_step(std::span<const engine::SequenceEvent> events) {
     for (const auto& token : event.tokens) channel::to_message(token, *sequence.add_tokens());
     if (event.finish) sequence.set_finish(channel::to_message(*event.finish));
     if (!event.error.empty()) sequence.set_error(std::string(event.error));
+    if (event.score) sequence.set_score(*event.score);
+    for (const auto& token : event.prompt) channel::to_message(token, *sequence.add_prompt());
+    if (!event.prompt.empty()) sequence.set_prompt_start(event.prompt_start);
   }
   to_message(engine_.stats(), *out.mutable_stats());
   // Where the server is gone the receiving thread ends the process.

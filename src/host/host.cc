@@ -21,8 +21,8 @@
 #include "configuration/model_options.h"
 #include "core/error.h"
 #include "core/log.h"
-#include "engine/engine.h"
 #include "host/event_writer.h"
+#include "host/served.h"
 #include "host/session.h"
 
 namespace peregrine::host {
@@ -73,21 +73,6 @@ class Mailbox {
   _exit(0);
 }
 
-/// A model with its engine.
-struct Served {
-  std::string name;
-  Session session;
-  engine::Engine engine;
-  EventWriter writer;
-
-  Served(std::string name_in, Session session_in, const engine::EngineOptions& options,
-         channel::HostLink& link)
-      : name(std::move(name_in)),
-        session(std::move(session_in)),
-        engine(*session.device, *session.model.decoder, options),
-        writer(link, name, engine) {}
-};
-
 class Host {
  public:
   Host(channel::HostLink& link, Mailbox& mailbox) : link_(link), mailbox_(mailbox) {}
@@ -95,7 +80,7 @@ class Host {
   /// Works until told to drain. Returns the exit code.
   int run() {
     while (true) {
-      const bool busy = served_ && !served_->engine.idle();
+      const bool busy = served_ && !served_->idle();
       if (!busy && draining_) break;
       for (ToHost& message : mailbox_.take(!busy)) handle(message);
       if (!served_) continue;
@@ -112,16 +97,16 @@ class Host {
   bool step() {
     Error error(ErrorKind::kInternal, "");
     try {
-      served_->engine.step(served_->writer);
+      served_->step();
       return true;
     } catch (const Error& caught) {
       error = caught;
     } catch (const std::exception& caught) {
       error = Error(ErrorKind::kInternal, caught.what());
     }
-    spdlog::error("engine host: model={} {}", served_->name, error.what());
+    spdlog::error("engine host: model={} {}", model_, error.what());
     FromHost failed;
-    failed.mutable_failed()->set_model(served_->name);
+    failed.mutable_failed()->set_model(model_);
     channel::to_message(error, *failed.mutable_failed()->mutable_error());
     link_.send(failed);
     return false;
@@ -136,7 +121,10 @@ class Host {
       case ToHost::kSubmit:
         return submit(message.submit());
       case ToHost::kCancel:
-        if (serves(message.cancel().model())) served_->engine.cancel(message.cancel().request());
+        if (serves(message.cancel().model())) served_->cancel(message.cancel().request());
+        return;
+      case ToHost::kVocabulary:
+        if (serves(message.vocabulary().model())) served_->add_vocabulary(message.vocabulary());
         return;
       case ToHost::kGetStats:
         return send_stats(message.get_stats().model());
@@ -163,13 +151,13 @@ class Host {
                                                       static_cast<int>(message.kind_case()))));
   }
 
-  bool serves(const std::string& model) const { return served_ && served_->name == model; }
+  bool serves(const std::string& model) const { return served_ && model_ == model; }
 
   void load(const channel::wire::LoadModel& message) {
     FromHost answer;
     try {
       if (served_) {
-        fail(ErrorKind::kUnsupported, "an engine host serves one model; this one serves {}", served_->name);
+        fail(ErrorKind::kUnsupported, "an engine host serves one model; this one serves {}", model_);
       }
       load_model(message);
       describe(*answer.mutable_loaded());
@@ -206,19 +194,20 @@ class Host {
       link_.send(report);
     };
     Session session = load_session(message.directory(), options, progress);
-    served_ = std::make_unique<Served>(message.model(), std::move(session), engine_options(options), link_);
+    model_ = message.model();
+    served_ = serve(model_, std::move(session), options, link_);
     max_sequences_ = options.max_rolling_batch_size;
   }
 
   void describe(channel::wire::Loaded& loaded) const {
-    const engine::MemoryPlan& plan = served_->engine.memory_plan();
-    loaded.set_model(served_->name);
-    loaded.set_vocab_size(served_->session.model.decoder->config().vocab_size);
+    const engine::MemoryPlan& plan = served_->memory_plan();
+    loaded.set_model(model_);
+    served_->describe(loaded);
     loaded.set_max_model_length(plan.max_model_length);
     loaded.set_max_sequences(max_sequences_);
-    loaded.set_device(served_->session.device->description());
+    loaded.set_device(served_->device().description());
     channel::wire::Plan& out = *loaded.mutable_plan();
-    out.set_model(served_->name);
+    out.set_model(model_);
     out.set_weight_bytes(plan.weight_bytes);
     out.set_kv_cache_bytes(plan.kv_cache_bytes);
     out.set_buffer_bytes(plan.buffer_bytes);
@@ -237,32 +226,17 @@ class Host {
   void submit(const channel::wire::Submit& message) {
     try {
       if (!serves(message.model())) throw not_served(message.model());
-      if (message.kind() != channel::wire::GENERATE) {
-        fail(ErrorKind::kUnsupported, "this engine host only generates");
-      }
-      served_->engine.submit(read_request(message));
+      served_->submit(message);
     } catch (const Error& error) {
       refuse(message.model(), message.request(), error);
     }
-  }
-
-  static engine::Request read_request(const channel::wire::Submit& message) {
-    engine::Request request;
-    request.id = message.request();
-    request.prompt_ids.assign(message.prompt_ids().begin(), message.prompt_ids().end());
-    request.parameters = channel::from_message(message.sampling());
-    request.seed = message.seed();
-    for (const auto& list : message.generated()) {
-      request.generated.emplace_back(list.ids().begin(), list.ids().end());
-    }
-    return request;
   }
 
   void send_stats(const std::string& model) {
     if (!serves(model)) return refuse(model, 0, not_served(model));
     FromHost answer;
     answer.mutable_stats()->set_model(model);
-    to_message(served_->engine.stats(), *answer.mutable_stats());
+    to_message(served_->stats(), *answer.mutable_stats());
     link_.send(answer);
   }
 
@@ -281,6 +255,7 @@ class Host {
 
   channel::HostLink& link_;
   Mailbox& mailbox_;
+  std::string model_;  ///< Its name.
   std::unique_ptr<Served> served_;
   std::int32_t max_sequences_ = 0;
   bool draining_ = false;
@@ -294,7 +269,7 @@ void prefer_to_be_killed() { std::ofstream("/proc/self/oom_score_adj") << "500";
 int run(int channel_fd, const char* version) {
   prefer_to_be_killed();
   channel::HostLink link(channel_fd);
-  link.greet(version, {"generate"});
+  link.greet(version, {"generate", "embed", "classify"});
   Mailbox mailbox;
   std::thread([&link, &mailbox] { receive(link, mailbox); }).detach();
   const int code = Host(link, mailbox).run();

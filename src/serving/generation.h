@@ -15,17 +15,22 @@ namespace peregrine::serving {
 
 /// What a dialect asks of a model.
 struct GenerationRequest {
-  std::string request_id;                ///< The client's, for logs.
-  std::vector<std::int32_t> prompt_ids;  ///< Not empty.
-  generation::Parameters parameters;     ///< Resolved; where no seed is set, one is drawn and kept.
+  std::string request_id;                      ///< The client's, for logs.
+  std::vector<std::int32_t> prompt_ids;        ///< Not empty. An encoder-decoder's answer begins with these.
+  generation::Parameters parameters;           ///< Resolved; where no seed is set, one is drawn and kept.
+  std::vector<std::int32_t> encoder_ids = {};  ///< The text of an encoder-decoder model; empty for others.
 };
 
 /// What one sequence of a request received since the last look.
 struct SequenceUpdate {
   std::int32_t sequence = 0;
+  /// Log-probabilities of the prompt's tokens from its second, where they were asked for: the next ones, each
+  /// once.
+  std::vector<generation::SampledToken> prompt;
   std::vector<generation::SampledToken> tokens;  ///< 0 or more; an end token is among them.
   std::optional<generation::FinishReason> finish;
-  std::string error;  ///< Where finish is kError.
+  std::string error;           ///< Where finish is kError.
+  std::optional<float> score;  ///< Of a hypothesis of a beam search, which comes whole.
 };
 
 /// When things happened to a request, on the steady clock.

@@ -5,30 +5,42 @@
 #include <utility>
 
 namespace peregrine::serving {
+namespace {
+
+void append(std::vector<generation::SampledToken>&& tokens, std::vector<generation::SampledToken>& to) {
+  to.insert(to.end(), std::make_move_iterator(tokens.begin()), std::make_move_iterator(tokens.end()));
+}
+
+/// Adds a later update of the same sequence.
+void add(SequenceUpdate&& update, SequenceUpdate& to) {
+  append(std::move(update.prompt), to.prompt);
+  append(std::move(update.tokens), to.tokens);
+  if (!update.finish) return;
+  to.finish = update.finish;
+  to.error = std::move(update.error);
+  to.score = update.score;
+}
+
+}  // namespace
 
 Mailbox::Mailbox(std::int32_t sequences, std::function<void()> wake)
     : wake_(std::move(wake)), places_(static_cast<std::size_t>(sequences), 0), open_(sequences) {}
 
 bool Mailbox::must_wake() { return !std::exchange(woken_, true) && wake_ != nullptr; }
 
-void Mailbox::push(std::int32_t sequence, std::vector<generation::SampledToken> tokens,
-                   std::optional<generation::FinishReason> finish, const std::string& error) {
+void Mailbox::push(SequenceUpdate update) {
   bool wake = false;
   {
     const std::lock_guard lock(mutex_);
-    if (finish) --open_;
+    if (update.finish) --open_;
     if (abandoned_ || error_) return;
-    std::size_t& place = places_[static_cast<std::size_t>(sequence)];
+    std::size_t& place = places_[static_cast<std::size_t>(update.sequence)];
     if (place == 0) {
-      waiting_.push_back({.sequence = sequence, .tokens = std::move(tokens), .finish = {}, .error = {}});
+      waiting_.push_back(std::move(update));
       place = waiting_.size();
     } else {
-      auto& into = waiting_[place - 1].tokens;
-      into.insert(into.end(), std::make_move_iterator(tokens.begin()), std::make_move_iterator(tokens.end()));
+      add(std::move(update), waiting_[place - 1]);
     }
-    SequenceUpdate& update = waiting_[place - 1];
-    update.finish = finish;
-    if (finish) update.error = error;
     wake = must_wake();
   }
   // The consumer may hold a lock of its own both in take() and in wake(): ours must be free here.

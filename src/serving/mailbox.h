@@ -6,7 +6,6 @@
 #include <functional>
 #include <mutex>
 #include <optional>
-#include <string>
 #include <vector>
 
 #include "core/error.h"
@@ -24,9 +23,8 @@ class Mailbox {
 
   // For the models' thread.
 
-  /// Adds tokens of a sequence (0 to n - 1) that has not ended, and its end if `finish` is set.
-  void push(std::int32_t sequence, std::vector<generation::SampledToken> tokens,
-            std::optional<generation::FinishReason> finish, const std::string& error);
+  /// Adds what came for a sequence (0 to `sequences` - 1): tokens and its end only where it has not ended.
+  void push(SequenceUpdate update);
   /// Ends the request as a whole, unless all its sequences have ended.
   void fail(const core::Error& error);
   void set_timing(const Timing& timing);

@@ -24,7 +24,7 @@ class Metrics {
     virtual void time_to_first_token(double seconds) = 0;
     virtual void inter_token_latency(double seconds,
                                      int tokens) = 0;  ///< Mean over `tokens` that came at once.
-    /// A finish reason ("length", ...) or "cancelled", "overloaded", "refused", "failed".
+    /// A finish reason ("length", ...), "encoded", or "cancelled", "overloaded", "refused", "failed".
     virtual void request_ended(std::string_view reason) = 0;
     virtual void prompt_tokens(std::int64_t count) = 0;
     virtual void generated_tokens(std::int64_t count) = 0;

@@ -5,9 +5,11 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "configuration/model_options.h"
 #include "model_info/model_info.h"
+#include "serving/encoding.h"
 #include "serving/generation.h"
 #include "serving/limits.h"
 
@@ -50,6 +52,13 @@ class Model {
   /// queue is full ("Worker queue capacity exceeded for model: NAME") or the model is not there (loading,
   /// draining, failed), kInvalidArgument where the request can never run, with the numbers.
   virtual std::unique_ptr<Generation> generate(GenerationRequest request, std::function<void()> wake) = 0;
+
+  /// The same for a text that an encoder embeds or classifies. Throws kUnsupported where the model generates.
+  virtual std::unique_ptr<Encoding> encode(EncodeRequest request, std::function<void()> wake) = 0;
+
+  /// The bytes of each token id, for stop strings that are found in the engine. Sent to every host of the
+  /// model from now on.
+  virtual void set_vocabulary(std::shared_ptr<const std::vector<std::string>> bytes) = 0;
 };
 
 }  // namespace peregrine::serving

@@ -28,8 +28,8 @@ bool RequestQueue::has_room(std::int32_t sequences, std::int32_t job_queue_size)
   std::int64_t in_host = in_host_;
   std::size_t passing = 0;
   for (const auto& [id, item] : waiting_) {
-    if (!fits(in_host, item->request.parameters.n)) break;
-    in_host += item->request.parameters.n;
+    if (!fits(in_host, item->places)) break;
+    in_host += item->places;
     ++passing;
   }
   if (passing == waiting_.size() && fits(in_host, sequences)) return true;
@@ -39,7 +39,7 @@ bool RequestQueue::has_room(std::int32_t sequences, std::int32_t job_queue_size)
 RequestQueue::Item RequestQueue::pop() {
   if (waiting_.empty()) return nullptr;
   const auto first = waiting_.begin();
-  const std::int32_t sequences = first->second->request.parameters.n;
+  const std::int32_t sequences = first->second->places;
   if (!fits(in_host_, sequences)) return nullptr;
   in_host_ += sequences;
   Item item = std::move(first->second);

@@ -8,12 +8,21 @@
 #include <memory>
 #include <vector>
 
+#include "serving/encoding.h"
 #include "serving/generation.h"
 #include "serving/mailbox.h"
+#include "serving/vector_box.h"
 
 namespace peregrine::serving {
 
-/// A request inside the server, from its submission to its end.
+/// A text to be encoded, on its way.
+struct EncodeJob {
+  EncodeRequest request;
+  std::shared_ptr<VectorBox> box;
+  std::vector<float> values = {};  ///< What came of the vector so far.
+};
+
+/// A request inside the server, from its submission to its end: to generate, or to encode.
 struct Request {
   using Clock = std::chrono::steady_clock;
 
@@ -24,14 +33,23 @@ struct Request {
     Clock::time_point last_token{};
   };
 
-  std::uint64_t id = 0;  ///< Unique in the server's life; grows in the order of submission.
-  GenerationRequest request;
+  std::uint64_t id = 0;               ///< Unique in the server's life; grows in the order of submission.
+  std::unique_ptr<EncodeJob> encode;  ///< Null where it generates.
+  GenerationRequest request;          ///< Only where it generates; so are mailbox and sequences.
   std::shared_ptr<Mailbox> mailbox;
   Clock::time_point submitted{};
   Timing timing;
-  bool was_sent = false;  ///< To any host.
-  std::vector<Sequence> sequences;
-  std::int32_t open = 0;  ///< Sequences that have not ended.
+  bool was_sent = false;            ///< To any host.
+  std::vector<Sequence> sequences;  ///< That the host reports.
+  std::int32_t open = 0;            ///< Of these, those that have not ended.
+  std::int32_t places = 1;          ///< Sequences of the host's batch that it takes or still has.
+  std::int32_t next_prompt = 1;  ///< Position of the next token of the prompt to be delivered, if asked for.
+
+  /// The client's, for logs.
+  const std::string& client_id() const { return encode ? encode->request.request_id : request.request_id; }
+  /// Tells its owner that it has failed as a whole.
+  void fail(const core::Error& error) const { encode ? encode->box->fail(error) : mailbox->fail(error); }
+  void publish_timing() const { encode ? encode->box->set_timing(timing) : mailbox->set_timing(timing); }
 };
 
 /// First come, first served: who waits in the server, and how many sequences the host has. Not thread-safe.

@@ -47,29 +47,53 @@ class OwnedGeneration final : public Generation {
   const std::shared_ptr<CancelDoor> door_;
 };
 
+void check_ids(const std::vector<std::int32_t>& ids, std::string_view what, const std::string& model,
+               const Limits& limits) {
+  for (const std::int32_t id : ids) {
+    if (id < 0 || id >= limits.vocab_size) {
+      fail(ErrorKind::kInvalidArgument, "the {} has token id {}; model {} knows 0 to {}", what, id, model,
+           limits.vocab_size - 1);
+    }
+  }
+}
+
+void check_sequences(const generation::Parameters& parameters, const std::string& model,
+                     const Limits& limits) {
+  const std::int32_t sequences = parameters.computed_sequences();
+  const std::int32_t reported = parameters.reported_sequences();
+  if (reported < 1 || reported > sequences || sequences > limits.max_sequences) {
+    fail(ErrorKind::kInvalidArgument,
+         "the request asks for {} of {} sequences (n, best_of, num_beams); model {} runs 1 to {} at once "
+         "(option.max_rolling_batch_size)",
+         reported, sequences, model, limits.max_sequences);
+  }
+}
+
 /// Throws where a request could never run, whatever else does.
 void check_fits(const GenerationRequest& request, const std::string& model, const Limits& limits) {
-  const std::int32_t n = request.parameters.n;
-  if (n < 1 || n > limits.max_sequences) {
-    fail(ErrorKind::kInvalidArgument,
-         "the request asks for n={} sequences; model {} runs 1 to {} at once (option.max_rolling_batch_size)",
-         n, model, limits.max_sequences);
+  if (!limits.generates()) {
+    fail(ErrorKind::kUnsupported, "model {} is an encoder: it does not generate text", model);
   }
+  check_sequences(request.parameters, model, limits);
   const auto tokens = static_cast<std::int64_t>(request.prompt_ids.size());
   if (tokens == 0) fail(ErrorKind::kInvalidArgument, "the prompt has no tokens");
   if (tokens + 1 > limits.max_model_length) {
     fail(ErrorKind::kInvalidArgument,
          "the prompt has {} tokens; model {} takes at most {} (prompt and output together): a prompt of at "
-         "most {} "
-         "tokens leaves room for one more",
+         "most {} tokens leaves room for one more",
          tokens, model, limits.max_model_length, limits.max_model_length - 1);
   }
-  for (const std::int32_t id : request.prompt_ids) {
-    if (id < 0 || id >= limits.vocab_size) {
-      fail(ErrorKind::kInvalidArgument, "the prompt has token id {}; model {} knows 0 to {}", id, model,
-           limits.vocab_size - 1);
-    }
+  const auto source = static_cast<std::int64_t>(request.encoder_ids.size());
+  if (limits.encoder_decoder != (source > 0)) {
+    fail(ErrorKind::kInvalidArgument, "the text for the encoder has {} tokens; model {} {}", source, model,
+         limits.encoder_decoder ? "is an encoder-decoder and needs one" : "has no encoder");
   }
+  if (source > limits.max_model_length) {
+    fail(ErrorKind::kInvalidArgument, "the text for the encoder has {} tokens; model {} takes at most {}",
+         source, model, limits.max_model_length);
+  }
+  check_ids(request.prompt_ids, "prompt", model, limits);
+  check_ids(request.encoder_ids, "text for the encoder", model, limits);
 }
 
 }  // namespace
@@ -126,11 +150,12 @@ Limits ServedModel::limits() const {
 std::unique_ptr<Generation> ServedModel::generate(GenerationRequest request, std::function<void()> wake) {
   try {
     check_fits(request, name_, accepting());
-    const std::int32_t n = request.parameters.n;
+    const std::int32_t reported = request.parameters.reported_sequences();
     auto item = std::make_shared<Request>();
-    item->mailbox = std::make_shared<Mailbox>(n, std::move(wake));
-    item->sequences.resize(static_cast<std::size_t>(n));
-    item->open = n;
+    item->mailbox = std::make_shared<Mailbox>(reported, std::move(wake));
+    item->sequences.resize(static_cast<std::size_t>(reported));
+    item->open = reported;
+    item->places = request.parameters.computed_sequences();
     if (!request.parameters.seed) request.parameters.seed = draw_seed();
     item->request = std::move(request);
     enqueue(item);
@@ -158,7 +183,7 @@ const Limits& ServedModel::Shared::accepting(const std::string& name) const {
 void ServedModel::enqueue(const Item& item) {
   const std::lock_guard lock(mutex_);
   shared_.accepting(name_);
-  if (!shared_.queue.has_room(item->request.parameters.n, options_.job_queue_size)) {
+  if (!shared_.queue.has_room(item->places, options_.job_queue_size)) {
     fail(ErrorKind::kOverloaded, "Worker queue capacity exceeded for model: {}", name_);
   }
   // Under the lock, so that the order of ids is the order of the queue.

@@ -54,6 +54,8 @@ class ServedModel final : public Model, private Supervisor::Client {
   ModelStatus status() const override;
   Limits limits() const override;
   std::unique_ptr<Generation> generate(GenerationRequest request, std::function<void()> wake) override;
+  std::unique_ptr<Encoding> encode(EncodeRequest request, std::function<void()> wake) override;
+  void set_vocabulary(std::shared_ptr<const std::vector<std::string>> bytes) override;
 
   void begin_drain();
   /// Whether there is no request.
@@ -84,6 +86,7 @@ class ServedModel final : public Model, private Supervisor::Client {
     std::optional<Limits> first;  ///< What the first host said.
     Limits now;                   ///< What the last one said.
     RequestQueue queue;
+    std::shared_ptr<const std::vector<std::string>> vocabulary;  ///< Null: none is known.
 
     /// The limits for a new request. Throws where none is taken now.
     const Limits& accepting(const std::string& name) const;
@@ -92,10 +95,7 @@ class ServedModel final : public Model, private Supervisor::Client {
   /// What came for a sequence, on its way to a mailbox.
   struct Delivery {
     std::shared_ptr<Mailbox> to;
-    std::int32_t sequence = 0;
-    std::vector<generation::SampledToken> tokens;
-    std::optional<generation::FinishReason> finish;
-    std::string error;
+    SequenceUpdate update;
   };
 
   // Supervisor::Client
@@ -112,18 +112,29 @@ class ServedModel final : public Model, private Supervisor::Client {
   void pump();
   void replay();
   void submit(Request& request);
+  static void write_generate(const Request& request, channel::wire::Submit& submit);
+  static void write_encode(Request& request, channel::wire::Submit& submit);
+  void send_vocabulary();
   void cancel(std::uint64_t id);
   void cancel_in_host(std::uint64_t id);
   void ask_stats();
   void on_events(const channel::wire::Events& events);
   void on_event(const channel::wire::SequenceEvent& event, Clock::time_point now,
                 std::vector<Delivery>& deliveries);
+  /// The tokens of the prompt in it that were not delivered before.
+  std::vector<generation::SampledToken> receive_prompt(const channel::wire::SequenceEvent& event,
+                                                       Request& request) const;
+  generation::SampledToken receive_token(const channel::wire::SampledToken& token,
+                                         const Request& request) const;
   std::vector<generation::SampledToken> receive_tokens(const channel::wire::SequenceEvent& event,
                                                        const Request& request) const;
   void count_tokens(Request& request, Request::Sequence& sequence, int count, Clock::time_point now);
+  void on_result(const channel::wire::Result& result);
   void on_refused(const channel::wire::Refused& refused);
   void on_stats(const channel::wire::Stats& stats);
-  /// Forgets a request that is in the host, whose `open` sequences give their places back.
+  /// Notes that a sequence has ended, whose place in the host is free again.
+  void end_sequence(Request& request, Request::Sequence& sequence, generation::FinishReason reason);
+  /// Forgets a request that is in the host, whose places are free again.
   void forget(std::map<std::uint64_t, Item>::iterator place, const char* outcome);
   void fail_request(std::uint64_t id, const core::Error& error, const char* outcome);
   void fail_all(const core::Error& error);
@@ -143,6 +154,7 @@ class ServedModel final : public Model, private Supervisor::Client {
   std::map<std::uint64_t, Item> in_host_;  ///< That the host has or, while there is none, will get again.
   std::int32_t released_ = 0;              ///< Places in the host given back, not yet told to the queue.
   std::int64_t vocab_size_ = 0;            ///< Of the host that runs now.
+  int encoded_in_step_ = 0;                ///< Texts whose vectors came since the last step's Events.
   bool asked_stats_ = false;
   channel::EventLoop::Timer pump_timer_;
   Supervisor supervisor_;

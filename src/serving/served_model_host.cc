@@ -26,9 +26,12 @@ double seconds_between(Request::Clock::time_point from, Request::Clock::time_poi
   return std::chrono::duration<double>(to - from).count();
 }
 
-bool same(const Limits& a, const Limits& b) {
-  return a.vocab_size == b.vocab_size && a.max_model_length == b.max_model_length &&
-         a.max_sequences == b.max_sequences;
+/// Tokens that the client gave.
+std::int64_t prompt_tokens(const Request& request) {
+  const auto& ids = request.encode                        ? request.encode->request.ids
+                    : request.request.encoder_ids.empty() ? request.request.prompt_ids
+                                                          : request.request.encoder_ids;
+  return static_cast<std::int64_t>(ids.size());
 }
 
 }  // namespace
@@ -55,10 +58,13 @@ void ServedModel::on_progress(std::uint64_t done_bytes, std::uint64_t total_byte
 void ServedModel::on_loaded(const wire::Loaded& loaded) {
   const Limits limits{.vocab_size = loaded.vocab_size(),
                       .max_model_length = loaded.max_model_length(),
-                      .max_sequences = loaded.max_sequences()};
+                      .max_sequences = loaded.max_sequences(),
+                      .embedding_size = loaded.embedding_size(),
+                      .labels = loaded.labels(),
+                      .encoder_decoder = loaded.encoder_decoder()};
   {
     const std::lock_guard lock(mutex_);
-    if (shared_.first && !same(shared_.now, limits)) {
+    if (shared_.first && shared_.now != limits) {
       spdlog::warn(
           "model limits changed model={} epoch={} vocab_size={} max_model_length={} max_sequences={} "
           "before_vocab_size={} before_max_model_length={} before_max_sequences={}",
@@ -74,6 +80,7 @@ void ServedModel::on_loaded(const wire::Loaded& loaded) {
   vocab_size_ = limits.vocab_size;
   metrics_.ready(true);
   metrics_.engine(0, 0, 0, static_cast<int>(loaded.plan().kv_blocks()));
+  send_vocabulary();
   replay();
   pump();
   surroundings_.changed();
@@ -152,28 +159,37 @@ void ServedModel::submit(Request& request) {
   wire::Submit& submit = *message.mutable_submit();
   submit.set_model(name_);
   submit.set_request(request.id);
-  submit.set_kind(wire::GENERATE);
-  submit.mutable_prompt_ids()->Add(request.request.prompt_ids.begin(), request.request.prompt_ids.end());
-  channel::to_message(request.request.parameters, *submit.mutable_sampling());
-  submit.set_seed(request.request.parameters.seed.value_or(0));
-  if (request.was_sent) {
-    for (const Request::Sequence& sequence : request.sequences) {
-      submit.add_generated()->mutable_ids()->Add(sequence.generated.begin(), sequence.generated.end());
-    }
+  if (request.encode) {
+    write_encode(request, submit);
   } else {
-    request.was_sent = true;
+    write_generate(request, submit);
+  }
+  if (!std::exchange(request.was_sent, true)) {
     request.timing.queued_seconds = seconds_between(request.submitted, Clock::now());
-    request.mailbox->set_timing(request.timing);
+    request.publish_timing();
     metrics_.queue_time(request.timing.queued_seconds);
-    metrics_.prompt_tokens(static_cast<std::int64_t>(request.request.prompt_ids.size()));
+    metrics_.prompt_tokens(prompt_tokens(request));
   }
   spdlog::debug("request submitted model={} request_id={} id={} epoch={} prompt_tokens={}", name_,
-                core::quoted(request.request.request_id), request.id, supervisor_.epoch(),
-                request.request.prompt_ids.size());
+                core::quoted(request.client_id()), request.id, supervisor_.epoch(), prompt_tokens(request));
   try {
     supervisor_.send(message);
   } catch (const Error& error) {
     fail_request(request.id, error, "refused");
+  }
+}
+
+void ServedModel::write_generate(const Request& request, wire::Submit& submit) {
+  const GenerationRequest& asked = request.request;
+  submit.set_kind(wire::GENERATE);
+  submit.mutable_prompt_ids()->Add(asked.prompt_ids.begin(), asked.prompt_ids.end());
+  submit.mutable_encoder_ids()->Add(asked.encoder_ids.begin(), asked.encoder_ids.end());
+  channel::to_message(asked.parameters, *submit.mutable_sampling());
+  submit.set_seed(asked.parameters.seed.value_or(0));
+  // On replay. Beams begin anew: what came of them were hypotheses, not the beams.
+  if (!request.was_sent || asked.parameters.num_beams > 1) return;
+  for (const Request::Sequence& sequence : request.sequences) {
+    submit.add_generated()->mutable_ids()->Add(sequence.generated.begin(), sequence.generated.end());
   }
 }
 
@@ -203,6 +219,8 @@ void ServedModel::ask_stats() {
 void ServedModel::on_message(const wire::FromHost& message) {
   if (message.has_events()) {
     on_events(message.events());
+  } else if (message.has_result()) {
+    on_result(message.result());
   } else if (message.has_refused()) {
     on_refused(message.refused());
   } else if (message.has_stats()) {
@@ -227,15 +245,15 @@ void ServedModel::on_events(const wire::Events& events) {
   if (events.has_stats()) {
     on_stats(events.stats());
     // Those that ended in this step were in its batch.
-    const auto ended = std::count_if(deliveries.begin(), deliveries.end(),
-                                     [](const Delivery& delivery) { return delivery.finish.has_value(); });
-    metrics_.step(std::max(events.stats().running(), 0) + static_cast<int>(ended));
+    const auto ended = std::count_if(deliveries.begin(), deliveries.end(), [](const Delivery& delivery) {
+      return delivery.update.finish.has_value();
+    });
+    metrics_.step(std::max(events.stats().running(), 0) + static_cast<int>(ended) +
+                  std::exchange(encoded_in_step_, 0));
   }
   pump();
   // Last: who learns that his request has ended finds its place free.
-  for (Delivery& delivery : deliveries) {
-    delivery.to->push(delivery.sequence, std::move(delivery.tokens), delivery.finish, delivery.error);
-  }
+  for (Delivery& delivery : deliveries) delivery.to->push(std::move(delivery.update));
   if (!broken.empty()) supervisor_.broken(broken);
 }
 
@@ -251,15 +269,37 @@ std::vector<generation::SampledToken> ServedModel::receive_tokens(const wire::Se
   }
   std::vector<generation::SampledToken> tokens;
   tokens.reserve(count);
-  for (const wire::SampledToken& token : event.tokens()) {
-    tokens.push_back(channel::from_message(token));
-    const auto known = [this](std::int32_t id) { return id >= 0 && id < vocab_size_; };
-    const auto& top = tokens.back().top;
-    if (!known(token.id()) ||
-        !std::all_of(top.begin(), top.end(), [&](const auto& other) { return known(other.id); })) {
-      fail(ErrorKind::kDataLoss, "it sent token {} for request {}, with a vocabulary of {}", token.id(),
-           request.id, vocab_size_);
+  for (const wire::SampledToken& token : event.tokens()) tokens.push_back(receive_token(token, request));
+  return tokens;
+}
+
+generation::SampledToken ServedModel::receive_token(const wire::SampledToken& token,
+                                                    const Request& request) const {
+  generation::SampledToken received = channel::from_message(token);
+  const auto known = [this](std::int32_t id) { return id >= 0 && id < vocab_size_; };
+  if (!known(token.id()) || !std::all_of(received.top.begin(), received.top.end(),
+                                         [&](const auto& top) { return known(top.id); })) {
+    fail(ErrorKind::kDataLoss, "it sent token {} for request {}, with a vocabulary of {}", token.id(),
+         request.id, vocab_size_);
+  }
+  return received;
+}
+
+std::vector<generation::SampledToken> ServedModel::receive_prompt(const wire::SequenceEvent& event,
+                                                                  Request& request) const {
+  std::vector<generation::SampledToken> tokens;
+  const std::vector<std::int32_t>& prompt = request.request.prompt_ids;
+  for (int i = 0; i < event.prompt_size(); ++i) {
+    const std::int64_t position = std::int64_t{event.prompt_start()} + i;
+    // What a replay says again.
+    if (position >= 0 && position < request.next_prompt) continue;
+    if (position != request.next_prompt || position >= static_cast<std::int64_t>(prompt.size()) ||
+        event.prompt(i).id() != prompt[static_cast<std::size_t>(position)]) {
+      fail(ErrorKind::kDataLoss, "it sent token {} of the prompt of request {}, which has {}, as {} after {}",
+           position, request.id, prompt.size(), event.prompt(i).id(), request.next_prompt - 1);
     }
+    tokens.push_back(receive_token(event.prompt(i), request));
+    ++request.next_prompt;
   }
   return tokens;
 }
@@ -274,29 +314,43 @@ void ServedModel::on_event(const wire::SequenceEvent& event, Clock::time_point n
          event.sequence(), request.id, request.sequences.size());
   }
   Request::Sequence& sequence = request.sequences[static_cast<std::size_t>(event.sequence())];
+  SequenceUpdate update;
+  update.sequence = event.sequence();
+  update.prompt = receive_prompt(event, request);
   // On replay the host says again how a sequence ended, or goes on with one that ended in an error.
-  if (sequence.ended) return;
-  std::vector<generation::SampledToken> tokens = receive_tokens(event, request);
-  const auto finish = channel::from_message(event.finish());
-  if (tokens.empty() && !finish) return;
-
-  for (const generation::SampledToken& token : tokens) sequence.generated.push_back(token.token.id);
-  count_tokens(request, sequence, event.tokens_size(), now);
-  if (finish) {
-    sequence.ended = true;
-    sequence.ended_early =
-        *finish == generation::FinishReason::kError || *finish == generation::FinishReason::kAbort;
-    --request.open;
-    ++released_;
+  if (!sequence.ended) {
+    update.tokens = receive_tokens(event, request);
+    update.finish = channel::from_message(event.finish());
   }
-  deliveries.push_back({request.mailbox, event.sequence(), std::move(tokens), finish, event.error()});
+  if (update.prompt.empty() && update.tokens.empty() && !update.finish) return;
+
+  for (const generation::SampledToken& token : update.tokens) sequence.generated.push_back(token.token.id);
+  count_tokens(request, sequence, static_cast<int>(update.tokens.size()), now);
+  const auto finish = update.finish;
+  if (finish) {
+    update.error = event.error();
+    if (event.has_score()) update.score = event.score();
+    end_sequence(request, sequence, *finish);
+  }
+  deliveries.push_back({request.mailbox, std::move(update)});
   if (!finish) return;
   if (*finish == generation::FinishReason::kError) {
     spdlog::warn("sequence failed model={} request_id={} sequence={} error={}", name_,
-                 core::quoted(request.request.request_id), event.sequence(),
-                 core::quoted(event.error(), 500));
+                 core::quoted(request.client_id()), event.sequence(), core::quoted(event.error(), 500));
   }
   if (request.open == 0) forget(place, generation::to_string(*finish));
+}
+
+void ServedModel::end_sequence(Request& request, Request::Sequence& sequence,
+                               generation::FinishReason reason) {
+  sequence.ended = true;
+  sequence.ended_early =
+      reason == generation::FinishReason::kError || reason == generation::FinishReason::kAbort;
+  --request.open;
+  // Beams run until the search as a whole has ended.
+  if (request.request.parameters.num_beams > 1) return;
+  --request.places;
+  ++released_;
 }
 
 void ServedModel::count_tokens(Request& request, Request::Sequence& sequence, int count,
@@ -305,7 +359,7 @@ void ServedModel::count_tokens(Request& request, Request::Sequence& sequence, in
   metrics_.generated_tokens(count);
   if (request.timing.first_token_seconds == 0) {
     request.timing.first_token_seconds = std::max(seconds_between(request.submitted, now), 1e-9);
-    request.mailbox->set_timing(request.timing);
+    request.publish_timing();
     metrics_.time_to_first_token(request.timing.first_token_seconds);
   }
   if (sequence.last_token != Clock::time_point{}) {
@@ -337,11 +391,11 @@ void ServedModel::on_stats(const wire::Stats& stats) {
 
 void ServedModel::forget(std::map<std::uint64_t, Item>::iterator place, const char* outcome) {
   Request& request = *place->second;
-  released_ += request.open;
+  released_ += std::exchange(request.places, 0);
   request.open = 0;
   metrics_.request_ended(outcome);
   spdlog::debug("request ended model={} request_id={} id={} outcome={}", name_,
-                core::quoted(request.request.request_id), request.id, outcome);
+                core::quoted(request.client_id()), request.id, outcome);
   if (std::any_of(request.sequences.begin(), request.sequences.end(),
                   [](const auto& sequence) { return sequence.ended_early; })) {
     // After a replay the host may still be at work on that sequence.
@@ -358,11 +412,11 @@ void ServedModel::fail_request(std::uint64_t id, const Error& error, const char*
   const auto place = in_host_.find(id);
   if (place == in_host_.end()) return;
   const Item item = place->second;
-  spdlog::warn("request {} model={} request_id={} error={}", outcome, name_,
-               core::quoted(item->request.request_id), core::quoted(error.what(), 500));
+  spdlog::warn("request {} model={} request_id={} error={}", outcome, name_, core::quoted(item->client_id()),
+               core::quoted(error.what(), 500));
   forget(place, outcome);
   publish_counts();
-  item->mailbox->fail(error);
+  item->fail(error);
 }
 
 void ServedModel::fail_all(const Error& error) {
@@ -372,7 +426,7 @@ void ServedModel::fail_all(const Error& error) {
     items = shared_.queue.clear();
   }
   for (auto& [id, item] : in_host_) {
-    released_ += item->open;
+    released_ += item->places;
     items.push_back(std::move(item));
   }
   in_host_.clear();
@@ -380,7 +434,7 @@ void ServedModel::fail_all(const Error& error) {
   if (!items.empty()) spdlog::warn("requests failed model={} requests={}", name_, items.size());
   for (const Item& item : items) {
     metrics_.request_ended("failed");
-    item->mailbox->fail(error);
+    item->fail(error);
   }
 }
 

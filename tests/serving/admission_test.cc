@@ -102,7 +102,8 @@ TEST_F(ServingTest, CancelledNeighboursChangeNothing) {
 TEST_F(ServingTest, WhatCanNeverRunIsRefusedWithNumbers) {
   serve(echo({"--max-sequences", "4", "--max-model-len", "100", "--vocab", "500"}));
   EXPECT_EQ(refusal(model(), request(0, 5, 5)).kind(), ErrorKind::kInvalidArgument);
-  EXPECT_THAT(refusal(model(), request(0, 5, 5)).what(), HasSubstr("n=5 sequences; model m runs 1 to 4"));
+  EXPECT_THAT(refusal(model(), request(0, 5, 5)).what(),
+              HasSubstr("5 of 5 sequences (n, best_of, num_beams); model m runs 1 to 4"));
   EXPECT_EQ(refusal(model(), request(0, 5, 0)).kind(), ErrorKind::kInvalidArgument);
   EXPECT_EQ(refusal(model(), request(0, 5, -1)).kind(), ErrorKind::kInvalidArgument);
 
@@ -123,13 +124,13 @@ TEST_F(ServingTest, WhatCanNeverRunIsRefusedWithNumbers) {
 
 TEST_F(ServingTest, WhatTheHostRefusesFailsAlone) {
   serve(echo());
-  GenerationRequest beams = request(1, 5);
-  beams.parameters.num_beams = 4;
+  GenerationRequest wrong = request(1, 5);
+  wrong.parameters.top_p = 2;
   Client good(model(), request(2, 50));
-  Client refused(model(), beams);
+  Client refused(model(), wrong);
   const core::Error error = refused.wait_for_error();
-  EXPECT_EQ(error.kind(), ErrorKind::kUnsupported);
-  EXPECT_THAT(error.what(), HasSubstr("beam"));
+  EXPECT_EQ(error.kind(), ErrorKind::kInvalidArgument);
+  EXPECT_THAT(error.what(), HasSubstr("top_p is 2"));
   EXPECT_EQ(good.finish(), expected(request(2, 50)));
   EXPECT_EQ(model().status().restarts, 0u);
   EXPECT_TRUE(eventually([&] { return model().status().in_host == 0; }));

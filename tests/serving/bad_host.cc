@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
@@ -57,6 +58,9 @@ wire::FromHost wrong_answer(const std::string& word, const wire::Submit& submit)
   wire::SequenceEvent& event = *events.add_sequences();
   event.set_request(submit.request());
   event.add_tokens()->set_id(word == "wrong-token" ? 1 << 30 : 1);
+  if (word == "wrong-prompt") event.add_prompt()->set_id(submit.prompt_ids(1) + 1);
+  if (word == "prompt-gap") event.add_prompt()->set_id(submit.prompt_ids(2));
+  if (word == "wrong-prompt" || word == "prompt-gap") event.set_prompt_start(word == "prompt-gap" ? 2 : 1);
   if (word == "wrong-top") event.mutable_tokens(0)->add_top()->set_id(-1);
   if (word == "wrong-sequence") event.set_sequence(submit.sampling().n());
   if (word == "negative-sequence") event.set_sequence(-1);
@@ -73,6 +77,18 @@ wire::FromHost wrong_answer(const std::string& word, const wire::Submit& submit)
   return message;
 }
 
+/// The beginning of a vector, or one that is none.
+wire::FromHost wrong_vector(const std::string& word, const wire::Submit& submit) {
+  wire::FromHost message;
+  wire::Result& result = *message.mutable_result();
+  result.set_model(submit.model());
+  result.set_request(submit.request());
+  const int size = word == "half-vector" ? 2 : word == "short-vector" ? 3 : word == "long-vector" ? 5 : 4;
+  for (int i = 0; i < size; ++i) result.add_values(word == "nan-vector" ? std::nanf("") : -1.0f);
+  result.set_last(word != "half-vector");
+  return message;
+}
+
 /// One line for a Submit.
 void record(const std::string& path, const wire::Submit& submit) {
   std::ofstream out(path, std::ios::app);
@@ -84,6 +100,14 @@ void record(const std::string& path, const wire::Submit& submit) {
     out << '|';
   }
   out << '\n';
+}
+
+/// One line for a piece of the vocabulary: how many tokens, how many bytes, and whether it is the last.
+void record_vocabulary(const std::string& path, const wire::Vocabulary& piece) {
+  std::size_t bytes = 0;
+  for (const std::string& token : piece.tokens()) bytes += token.size();
+  std::ofstream(path, std::ios::app) << "vocabulary tokens=" << piece.tokens_size() << " bytes=" << bytes
+                                     << " last=" << piece.last() << '\n';
 }
 
 void load(HostLink& link, const std::string& word, const wire::LoadModel& load) {
@@ -100,6 +124,7 @@ void load(HostLink& link, const std::string& word, const wire::LoadModel& load) 
   loaded.set_vocab_size(100);
   loaded.set_max_model_length(1000);
   loaded.set_max_sequences(4);
+  if (word.ends_with("-vector") && word != "stray-vector") loaded.set_embedding_size(4);
   if (word == "die-in-load") _exit(3);
   link.send(message);
   if (word == "die-after-load") abort();
@@ -135,7 +160,10 @@ void misbehave(int fd, const std::string& word, const std::string& counter) {
   while (link.receive(message)) {
     if (message.has_load_model()) load(link, word, message.load_model());
     if (message.has_submit() && word == "record") record(counter + ".record", message.submit());
-    if (message.has_submit()) link.send(wrong_answer(word, message.submit()));
+    if (message.has_vocabulary()) record_vocabulary(counter + ".record", message.vocabulary());
+    if (!message.has_submit()) continue;
+    link.send(word.ends_with("-vector") ? wrong_vector(word, message.submit())
+                                        : wrong_answer(word, message.submit()));
   }
 }
 

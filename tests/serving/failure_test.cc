@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <chrono>
 
+#include "channel/frame.h"
 #include "serving/serving_fixture.h"
 
 namespace peregrine::serving {
@@ -46,7 +47,8 @@ TEST_F(ServingTest, AnotherProtocolIsNamedWithBothVersions) {
   start(bad("wrong-protocol"), {source()});
   EXPECT_FALSE(models_->wait_until_loaded());
   EXPECT_THAT(model().status().error, HasSubstr("version 4711"));
-  EXPECT_THAT(model().status().error, HasSubstr("this server version 1"));
+  EXPECT_THAT(model().status().error,
+              HasSubstr("this server version " + std::to_string(channel::kProtocolVersion)));
   EXPECT_THAT(model().status().error, HasSubstr("8.15"));
   expect_gone(model(), request(1, 5));
 }

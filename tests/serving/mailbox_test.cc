@@ -20,6 +20,16 @@ std::vector<SampledToken> tokens(std::initializer_list<std::int32_t> ids) {
   return out;
 }
 
+SequenceUpdate update(std::int32_t sequence, std::initializer_list<std::int32_t> ids,
+                      std::optional<FinishReason> finish = {}, std::string error = "") {
+  SequenceUpdate out;
+  out.sequence = sequence;
+  out.tokens = tokens(ids);
+  out.finish = finish;
+  out.error = std::move(error);
+  return out;
+}
+
 std::vector<std::int32_t> ids(const SequenceUpdate& update) {
   std::vector<std::int32_t> out;
   for (const SampledToken& token : update.tokens) out.push_back(token.token.id);
@@ -28,9 +38,9 @@ std::vector<std::int32_t> ids(const SequenceUpdate& update) {
 
 TEST(Mailbox, JoinsWhatComesForOneSequence) {
   Mailbox mailbox(3, nullptr);
-  mailbox.push(1, tokens({1}), {}, "");
-  mailbox.push(0, tokens({2, 3}), {}, "");
-  mailbox.push(1, tokens({4}), FinishReason::kLength, "");
+  mailbox.push(update(1, {1}));
+  mailbox.push(update(0, {2, 3}));
+  mailbox.push(update(1, {4}, FinishReason::kLength));
   std::vector<SequenceUpdate> updates;
   EXPECT_FALSE(mailbox.take(updates));
   ASSERT_EQ(updates.size(), 2u);
@@ -41,8 +51,8 @@ TEST(Mailbox, JoinsWhatComesForOneSequence) {
   EXPECT_THAT(ids(updates[1]), ::testing::ElementsAre(2, 3));
   EXPECT_FALSE(updates[1].finish.has_value());
 
-  mailbox.push(0, {}, FinishReason::kEosToken, "");
-  mailbox.push(2, {}, FinishReason::kError, "not a number");
+  mailbox.push(update(0, {}, FinishReason::kEosToken));
+  mailbox.push(update(2, {}, FinishReason::kError, "not a number"));
   EXPECT_TRUE(mailbox.take(updates));
   ASSERT_EQ(updates.size(), 4u) << "take() appends";
   EXPECT_EQ(updates[2].finish, FinishReason::kEosToken);
@@ -51,19 +61,36 @@ TEST(Mailbox, JoinsWhatComesForOneSequence) {
   EXPECT_EQ(updates.size(), 4u);
 }
 
+TEST(Mailbox, PromptsAreJoinedAndScoresComeWithTheEnd) {
+  Mailbox mailbox(2, nullptr);
+  SequenceUpdate first = update(0, {});
+  first.prompt = tokens({5, 6});
+  mailbox.push(first);
+  SequenceUpdate second = update(0, {1}, FinishReason::kLength);
+  second.prompt = tokens({7});
+  second.score = -0.5f;
+  mailbox.push(second);
+  std::vector<SequenceUpdate> updates;
+  EXPECT_FALSE(mailbox.take(updates)) << "sequence 1 has not ended";
+  ASSERT_EQ(updates.size(), 1u);
+  ASSERT_EQ(updates[0].prompt.size(), 3u);
+  EXPECT_EQ(updates[0].prompt[2].token.id, 7);
+  EXPECT_EQ(updates[0].score, -0.5f);
+}
+
 TEST(Mailbox, WakesOnceUntilTaken) {
   int wakes = 0;
   Mailbox mailbox(2, [&] { ++wakes; });
   std::vector<SequenceUpdate> updates;
   mailbox.take(updates);
   EXPECT_EQ(wakes, 0);
-  mailbox.push(0, tokens({1}), {}, "");
-  mailbox.push(0, tokens({2}), {}, "");
-  mailbox.push(1, tokens({2}), {}, "");
+  mailbox.push(update(0, {1}));
+  mailbox.push(update(0, {2}));
+  mailbox.push(update(1, {2}));
   EXPECT_EQ(wakes, 1);
   mailbox.take(updates);
   EXPECT_EQ(wakes, 1);
-  mailbox.push(1, tokens({2}), {}, "");
+  mailbox.push(update(1, {2}));
   EXPECT_EQ(wakes, 2);
 }
 
@@ -72,7 +99,7 @@ TEST(Mailbox, FailureIsThrownForEver) {
   Mailbox mailbox(1, [&] { ++wakes; });
   mailbox.fail(core::Error(core::ErrorKind::kOverloaded, "first"));
   mailbox.fail(core::Error(core::ErrorKind::kInternal, "second"));
-  mailbox.push(0, tokens({1}), FinishReason::kLength, "");
+  mailbox.push(update(0, {1}, FinishReason::kLength));
   EXPECT_EQ(wakes, 1);
   std::vector<SequenceUpdate> updates;
   for (int i = 0; i < 3; ++i) {
@@ -89,7 +116,7 @@ TEST(Mailbox, FailureIsThrownForEver) {
 
 TEST(Mailbox, WhatHasEndedCannotFail) {
   Mailbox mailbox(1, nullptr);
-  mailbox.push(0, tokens({1}), FinishReason::kLength, "");
+  mailbox.push(update(0, {1}, FinishReason::kLength));
   mailbox.fail(core::Error(core::ErrorKind::kOverloaded, "too late"));
   std::vector<SequenceUpdate> updates;
   EXPECT_TRUE(mailbox.take(updates));
@@ -101,7 +128,7 @@ TEST(Mailbox, AbandonedKeepsNothingAndIsQuiet) {
   int wakes = 0;
   Mailbox mailbox(1, [&] { ++wakes; });
   EXPECT_TRUE(mailbox.abandon());
-  mailbox.push(0, tokens({1}), {}, "");
+  mailbox.push(update(0, {1}));
   mailbox.fail(core::Error(core::ErrorKind::kInternal, "nobody cares"));
   EXPECT_EQ(wakes, 0);
 }
@@ -123,7 +150,7 @@ TEST(Mailbox, WakeMayTakeAndMayUseTheConsumersLock) {
       mailbox.take(more);
     }
   });
-  for (int i = 0; i < 20000; ++i) mailbox.push(0, tokens({i}), {}, "");
+  for (int i = 0; i < 20000; ++i) mailbox.push(update(0, {i}));
   consumer.join();
 }
 
@@ -144,8 +171,8 @@ TEST(Mailbox, NothingIsLostToARacingConsumer) {
     rung.notify_one();
   });
   std::thread producer([&] {
-    for (std::int32_t i = 0; i < kTokens; ++i) mailbox.push(i % 3, tokens({i}), {}, "");
-    for (std::int32_t s = 0; s < 3; ++s) mailbox.push(s, {}, FinishReason::kLength, "");
+    for (std::int32_t i = 0; i < kTokens; ++i) mailbox.push(update(i % 3, {i}));
+    for (std::int32_t s = 0; s < 3; ++s) mailbox.push(update(s, {}, FinishReason::kLength));
   });
   std::vector<std::int32_t> next = {0, 1, 2};
   for (bool all = false; !all;) {

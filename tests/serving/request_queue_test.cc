@@ -13,7 +13,7 @@ namespace {
 RequestQueue::Item item(std::uint64_t id, std::int32_t n = 1) {
   auto request = std::make_shared<Request>();
   request->id = id;
-  request->request.parameters.n = n;
+  request->places = n;
   return request;
 }
 

@@ -19,15 +19,20 @@ namespace peregrine::serving {
 
 std::vector<SequenceResult> expected(const GenerationRequest& request, std::int64_t max_model_length) {
   const generation::Parameters& parameters = request.parameters;
-  const std::size_t size = request.prompt_ids.size();
-  const auto room = static_cast<std::size_t>(max_model_length) - size;
+  const auto& text = request.encoder_ids.empty() ? request.prompt_ids : request.encoder_ids;
+  const std::size_t size = text.size();
+  const auto room = static_cast<std::size_t>(max_model_length) - request.prompt_ids.size();
   const std::size_t most = std::min(static_cast<std::size_t>(parameters.max_new_tokens), room);
-  std::vector<SequenceResult> results(static_cast<std::size_t>(parameters.n));
+  std::vector<SequenceResult> results(static_cast<std::size_t>(parameters.reported_sequences()));
+  if (parameters.prompt_logprobs) {
+    results[0].prompt.assign(request.prompt_ids.begin() + 1, request.prompt_ids.end());
+  }
   for (std::size_t s = 0; s < results.size(); ++s) {
     SequenceResult& result = results[s];
     result.finish = generation::FinishReason::kLength;
+    if (parameters.num_beams > 1) result.score = -static_cast<float>(s + 1) / 4.0f;
     for (std::size_t i = 0; i < most; ++i) {
-      const std::int32_t id = request.prompt_ids[(i + s) % size];
+      const std::int32_t id = text[(i + s) % size];
       result.ids.push_back(id);
       result.log_probs.push_back(-static_cast<float>(i % 8) / 8.0f);
       if (std::ranges::count(parameters.eos_token_ids, id) > 0) {
@@ -40,7 +45,7 @@ std::vector<SequenceResult> expected(const GenerationRequest& request, std::int6
 }
 
 Client::Client(Model& model, const GenerationRequest& request)
-    : results_(static_cast<std::size_t>(std::max(request.parameters.n, 0))) {
+    : results_(static_cast<std::size_t>(std::max(request.parameters.reported_sequences(), 0))) {
   generation_ = model.generate(request, [bell = bell_] {
     const std::lock_guard lock(bell->mutex);
     ++bell->count;
@@ -66,11 +71,13 @@ bool Client::take() {
     seen.at(index) = true;
     SequenceResult& result = results_.at(index);
     EXPECT_FALSE(result.finish.has_value()) << "something came after the end";
+    for (const generation::SampledToken& token : update.prompt) result.prompt.push_back(token.token.id);
     for (const generation::SampledToken& token : update.tokens) {
       result.ids.push_back(token.token.id);
       result.log_probs.push_back(token.token.log_prob);
     }
     result.finish = update.finish;
+    result.score = update.score;
   }
   return all;
 }
@@ -153,6 +160,7 @@ GenerationRequest ServingTest::request(int index, std::int32_t max_new_tokens, s
   for (int i = 0; i < 3 + index % 17; ++i) request.prompt_ids.push_back((index * 31 + i * 7) % 997);
   request.parameters.max_new_tokens = max_new_tokens;
   request.parameters.n = n;
+  request.parameters.best_of = n;
   return request;
 }
 

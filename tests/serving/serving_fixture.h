@@ -27,6 +27,8 @@ struct SequenceResult {
   std::vector<std::int32_t> ids;
   std::vector<float> log_probs;
   std::optional<generation::FinishReason> finish;
+  std::optional<float> score;
+  std::vector<std::int32_t> prompt;  ///< Tokens of the prompt that came with log-probabilities.
   bool operator==(const SequenceResult&) const = default;
 };
 

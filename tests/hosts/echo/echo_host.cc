@@ -58,6 +58,8 @@ void EchoHost::handle(const wire::ToHost& message) {
       return;
     case wire::ToHost::kInvoke:
       return invoke(message.invoke());
+    case wire::ToHost::kVocabulary:
+      return;  // Nothing here looks at text.
     default:
       return refuse("", 0,
                     core::Error(ErrorKind::kUnsupported,
@@ -113,6 +115,7 @@ void EchoHost::finish_load(const std::string& model) {
   progress.set_total_bytes(kLoadBytes);
   link_.send(answer);
   models_.emplace(model, EchoModel(model, options_));
+  if (options_.embedding_size > 0) encoders_.emplace(model, EchoEncoder(model, options_));
   wire::Loaded& loaded = *answer.mutable_loaded();
   loaded.set_model(model);
   loaded.mutable_plan()->set_model(model);
@@ -120,6 +123,9 @@ void EchoHost::finish_load(const std::string& model) {
   loaded.set_max_model_length(options_.max_model_len);
   loaded.set_max_sequences(options_.max_sequences);
   loaded.set_device("echo");
+  loaded.set_encoder_decoder(options_.encoder_decoder);
+  loaded.set_embedding_size(options_.embedding_size);
+  loaded.set_labels(options_.labels);
   link_.send(answer);
 }
 
@@ -127,6 +133,7 @@ void EchoHost::unload(const std::string& model) {
   if (models_.erase(model) + loading_.erase(model) == 0) {
     return refuse(model, 0, core::Error(ErrorKind::kNotFound, "no such model is loaded here"));
   }
+  encoders_.erase(model);
   std::erase_if(invokes_, [&](const auto& entry) { return entry.second.invoke.model() == model; });
   wire::FromHost answer;
   answer.mutable_unloaded()->set_model(model);
@@ -137,7 +144,13 @@ void EchoHost::unload(const std::string& model) {
 void EchoHost::submit(const wire::Submit& message) {
   try {
     if (draining_) core::fail(ErrorKind::kOverloaded, "the host is draining");
-    find(message.model()).submit(message);
+    EchoModel& model = find(message.model());
+    const auto encoder = encoders_.find(message.model());
+    if (encoder != encoders_.end()) {
+      encoder->second.submit(message);
+    } else {
+      model.submit(message);
+    }
   } catch (const core::Error& error) {
     return refuse(message.model(), message.request(), error);
   }
@@ -147,6 +160,8 @@ void EchoHost::submit(const wire::Submit& message) {
 void EchoHost::cancel(const wire::Cancel& message) {
   const auto model = models_.find(message.model());
   if (model != models_.end()) model->second.cancel(message.request());
+  const auto encoder = encoders_.find(message.model());
+  if (encoder != encoders_.end()) encoder->second.cancel(message.request());
   invokes_.erase(message.request());
   end_when_drained();
 }
@@ -204,7 +219,8 @@ void EchoHost::continue_invoke(std::uint64_t request) {
 }
 
 bool EchoHost::has_work() const {
-  return std::ranges::any_of(models_, [](const auto& entry) { return !entry.second.idle(); });
+  const auto busy = [](const auto& entry) { return !entry.second.idle(); };
+  return std::ranges::any_of(models_, busy) || std::ranges::any_of(encoders_, busy);
 }
 
 void EchoHost::schedule_step() {
@@ -224,6 +240,12 @@ void EchoHost::step() {
     wire::FromHost message;
     model.step(*message.mutable_events());
     link_.send(message);
+    ++steps_;
+    crash_or_hang_when_due();
+  }
+  for (auto& [name, encoder] : encoders_) {
+    if (encoder.idle()) continue;
+    encoder.step([this](const wire::FromHost& message) { link_.send(message); });
     ++steps_;
     crash_or_hang_when_due();
   }
@@ -251,6 +273,7 @@ void run_echo_host(const Options& options) {
   auto& loop = *new channel::EventLoop;
   try {
     std::vector<std::string> capabilities{"generate"};
+    if (options.embedding_size > 0) capabilities = {"embed", "classify"};
     if (options.invoke_echo) capabilities.emplace_back("invoke");
     const wire::Hello hello = link.greet("echo", capabilities);
     auto& host = *new EchoHost(options, link, loop, hello.epoch(), [] { std::_Exit(0); });

@@ -12,6 +12,7 @@
 #include "channel/event_loop.h"
 #include "channel/host_link.h"
 #include "core/error.h"
+#include "hosts/echo/echo_encoder.h"
 #include "hosts/echo/echo_model.h"
 #include "hosts/echo/options.h"
 
@@ -60,6 +61,7 @@ class EchoHost {
   channel::EventLoop::Timer step_timer_;
   std::map<std::string, channel::EventLoop::Timer> loading_;
   std::map<std::string, EchoModel> models_;
+  std::map<std::string, EchoEncoder> encoders_;  ///< For the same models, where they are encoders.
   std::map<std::uint64_t, OpenInvoke> invokes_;  ///< By request.
   std::uint64_t steps_ = 0;                      ///< Of all models.
   bool step_scheduled_ = false;

@@ -24,7 +24,6 @@ void refuse_what_cannot_be(const wire::Submit& submit) {
     fail(ErrorKind::kUnsupported, "requests of kind {} are not supported; this host generates (0)",
          static_cast<int>(submit.kind()));
   }
-  if (!submit.encoder_ids().empty()) fail(ErrorKind::kUnsupported, "encoder_ids are not supported");
   if (!submit.adapter().empty()) fail(ErrorKind::kUnsupported, "adapters are not supported");
   if (!submit.grammar().empty()) fail(ErrorKind::kUnsupported, "grammars are not supported");
 }
@@ -48,14 +47,15 @@ void EchoModel::check(const Group& group, const wire::Submit& submit) const {
   if (std::ranges::any_of(running_, same) || std::ranges::any_of(waiting_, same)) {
     fail(ErrorKind::kInvalidArgument, "request {} is here already", group.request);
   }
-  if (group.parameters.num_beams != 1) {
-    fail(ErrorKind::kUnsupported, "num_beams is {}; beam search is not supported, it must be 1",
-         group.parameters.num_beams);
+  if (group.parameters.computed_sequences() > options_.max_sequences) {
+    fail(ErrorKind::kInvalidArgument,
+         "the request has {} sequences (n, best_of, num_beams); allowed is 1 to {}",
+         group.parameters.computed_sequences(), options_.max_sequences);
   }
-  if (group.parameters.n > options_.max_sequences) {
-    fail(ErrorKind::kInvalidArgument, "n is {}; allowed is 1 to {}", group.parameters.n,
-         options_.max_sequences);
+  if (group.has_beams() && submit.generated_size() != 0) {
+    fail(ErrorKind::kInvalidArgument, "generated has tokens of beams, which begin anew");
   }
+  check_ids("encoder_ids", submit.encoder_ids());
   const auto prompt = static_cast<std::int64_t>(submit.prompt_ids_size());
   if (prompt < 1 || prompt >= options_.max_model_len) {
     fail(ErrorKind::kInvalidArgument, "the prompt has {} tokens; a context of {} tokens allows 1 to {}",
@@ -63,10 +63,11 @@ void EchoModel::check(const Group& group, const wire::Submit& submit) const {
   }
   check_ids("prompt_ids", submit.prompt_ids());
 
-  if (submit.generated_size() != 0 && submit.generated_size() != group.parameters.n) {
+  const std::int32_t sequences = group.parameters.reported_sequences();
+  if (submit.generated_size() != 0 && submit.generated_size() != sequences) {
     fail(ErrorKind::kInvalidArgument,
-         "generated has tokens of {} sequences; the request has n={} and must have as many, or none",
-         submit.generated_size(), group.parameters.n);
+         "generated has tokens of {} sequences; the request has {} and must have as many, or none",
+         submit.generated_size(), sequences);
   }
   const std::int64_t most =
       std::min<std::int64_t>(group.parameters.max_new_tokens, options_.max_model_len - prompt);
@@ -83,10 +84,12 @@ void EchoModel::submit(const wire::Submit& submit) {
   refuse_what_cannot_be(submit);
   Group group{.request = submit.request(),
               .prompt = {submit.prompt_ids().begin(), submit.prompt_ids().end()},
+              .text = {submit.encoder_ids().begin(), submit.encoder_ids().end()},
               .parameters = channel::from_message(submit.sampling()),
               .sequences = {}};
   check(group, submit);
-  group.sequences.resize(static_cast<std::size_t>(group.parameters.n));
+  if (group.text.empty()) group.text = group.prompt;
+  group.sequences.resize(static_cast<std::size_t>(group.parameters.reported_sequences()));
   for (int i = 0; i < submit.generated_size(); ++i) {
     const auto& ids = submit.generated(i).ids();
     if (ids.empty()) continue;
@@ -105,9 +108,10 @@ void EchoModel::cancel(std::uint64_t request) {
 
 void EchoModel::admit() {
   std::int32_t running = running_sequences();
-  while (!waiting_.empty() && running + waiting_.front().parameters.n <= options_.max_sequences) {
+  while (!waiting_.empty() &&
+         running + waiting_.front().parameters.computed_sequences() <= options_.max_sequences) {
     Group& group = waiting_.front();
-    running += group.parameters.n;
+    running += group.parameters.computed_sequences();
     prefill_tokens_ += group.prompt.size();
     running_.push_back(std::move(group));
     waiting_.pop_front();
@@ -132,48 +136,90 @@ std::optional<FinishReason> EchoModel::end_at(const Group& group, std::int32_t t
 std::int32_t EchoModel::emit_token(const Group& group, std::size_t sequence,
                                    wire::SequenceEvent& event) const {
   const std::int64_t position = group.sequences[sequence].length;
-  const std::size_t from = (static_cast<std::size_t>(position) + sequence) % group.prompt.size();
-  generation::SampledToken sampled;
-  sampled.token = {group.prompt[from], static_cast<float>(-(position % 8)) / 8.0f};
-  const std::int32_t top = std::min(group.parameters.top_n_tokens, options_.vocab);
-  for (std::int32_t k = 0; k < top; ++k) {
-    const std::int64_t id = (static_cast<std::int64_t>(sampled.token.id) + k) % options_.vocab;
-    sampled.top.push_back({static_cast<std::int32_t>(id), sampled.token.log_prob - static_cast<float>(k)});
-  }
-  channel::to_message(sampled, *event.add_tokens());
-  return sampled.token.id;
+  const std::size_t from = (static_cast<std::size_t>(position) + sequence) % group.text.size();
+  channel::to_message(echo(group.text[from], position, group.parameters.top_n_tokens), *event.add_tokens());
+  return group.text[from];
 }
+
+generation::SampledToken EchoModel::echo(std::int32_t id, std::int64_t position, std::int32_t top) const {
+  generation::SampledToken sampled;
+  sampled.token = {id, static_cast<float>(-(position % 8)) / 8.0f};
+  for (std::int32_t k = 0; k < std::min(top, options_.vocab); ++k) {
+    const std::int64_t other = (static_cast<std::int64_t>(id) + k) % options_.vocab;
+    sampled.top.push_back({static_cast<std::int32_t>(other), sampled.token.log_prob - static_cast<float>(k)});
+  }
+  return sampled;
+}
+
+void EchoModel::step(Group& group, std::size_t index, wire::SequenceEvent& event) {
+  Sequence& sequence = group.sequences[index];
+  event.set_request(group.request);
+  event.set_sequence(static_cast<std::int32_t>(index));
+  std::optional<FinishReason> end = sequence.ended_before;
+  if (!end) {
+    end = end_at(group, emit_token(group, index, event), sequence.length);
+    ++sequence.length;
+    ++decode_tokens_;
+  }
+  if (end) event.set_finish(channel::to_message(*end));
+  sequence.ended = end.has_value();
+}
+
+bool EchoModel::step_prompt(Group& group, wire::Events& events) const {
+  const auto size = static_cast<std::int32_t>(group.prompt.size());
+  if (!group.parameters.prompt_logprobs || group.next_prompt >= size) return false;
+  wire::SequenceEvent& event = *events.add_sequences();
+  event.set_request(group.request);
+  event.set_prompt_start(group.next_prompt);
+  const std::int32_t end = std::min(group.next_prompt + kPromptPiece, size);
+  for (; group.next_prompt < end; ++group.next_prompt) {
+    const std::int32_t id = group.prompt[static_cast<std::size_t>(group.next_prompt)];
+    channel::to_message(echo(id, group.next_prompt, *group.parameters.prompt_logprobs), *event.add_prompt());
+  }
+  return true;
+}
+
+void EchoModel::step_beams(Group& group, wire::Events& events) {
+  ++group.steps;
+  wire::Events all;
+  for (std::size_t s = 0; s < group.sequences.size(); ++s) {
+    wire::SequenceEvent& event = *all.add_sequences();
+    group.sequences[s] = {};
+    while (!group.sequences[s].ended && group.sequences[s].length < group.steps) step(group, s, event);
+    event.set_score(-static_cast<float>(s + 1) / 4.0f);
+  }
+  if (group.ended()) {
+    events.mutable_sequences()->Add(all.sequences().begin(), all.sequences().end());
+  } else {
+    for (Sequence& sequence : group.sequences) sequence.ended = false;
+  }
+}
+
+bool EchoModel::Group::ended() const { return std::ranges::all_of(sequences, &Sequence::ended); }
 
 void EchoModel::step(wire::Events& events) {
   admit();
   ++steps_;
   events.set_model(name_);
   for (Group& group : running_) {
+    if (step_prompt(group, events)) continue;
+    if (group.has_beams()) {
+      step_beams(group, events);
+      continue;
+    }
     for (std::size_t s = 0; s < group.sequences.size(); ++s) {
-      Sequence& sequence = group.sequences[s];
-      if (sequence.ended) continue;
-      wire::SequenceEvent& event = *events.add_sequences();
-      event.set_request(group.request);
-      event.set_sequence(static_cast<std::int32_t>(s));
-      std::optional<FinishReason> end = sequence.ended_before;
-      if (!end) {
-        end = end_at(group, emit_token(group, s, event), sequence.length);
-        ++sequence.length;
-        ++decode_tokens_;
-      }
-      if (end) event.set_finish(channel::to_message(*end));
-      sequence.ended = end.has_value();
+      if (!group.sequences[s].ended) step(group, s, *events.add_sequences());
     }
   }
-  std::erase_if(running_,
-                [](const Group& group) { return std::ranges::all_of(group.sequences, &Sequence::ended); });
+  std::erase_if(running_, [](const Group& group) { return group.ended(); });
   stats(*events.mutable_stats());
 }
 
 std::int32_t EchoModel::running_sequences() const {
   std::int64_t count = 0;
   for (const Group& group : running_) {
-    count += std::ranges::count(group.sequences, false, &Sequence::ended);
+    count += group.has_beams() ? group.parameters.num_beams
+                               : std::ranges::count(group.sequences, false, &Sequence::ended);
   }
   return static_cast<std::int32_t>(count);
 }

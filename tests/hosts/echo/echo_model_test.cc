@@ -62,6 +62,7 @@ TEST(EchoModel, EchoesThePromptRoundAndRound) {
   generation::Parameters parameters;
   parameters.max_new_tokens = 10;
   parameters.n = 2;
+  parameters.best_of = 2;
   model.submit(request(7, {10, 20, 30}, parameters));
   auto outputs = run(model);
   ASSERT_EQ(outputs.size(), 2);
@@ -111,6 +112,7 @@ TEST(EchoModel, RunsWholeGroupsInOrder) {
   one.max_new_tokens = 2;
   generation::Parameters three = one;
   three.n = 3;
+  three.best_of = 3;
   EchoModel model("m", {.max_sequences = 3});
   model.submit(request(1, {5}, one));
   model.submit(request(2, {5}, three));
@@ -130,6 +132,7 @@ TEST(EchoModel, ContinuesAReplay) {
   generation::Parameters parameters;
   parameters.max_new_tokens = 9;
   parameters.n = 3;
+  parameters.best_of = 3;
   parameters.eos_token_ids = {30};
   parameters.min_new_tokens = 2;
   EchoModel whole("m", {});
@@ -191,13 +194,79 @@ TEST(EchoModel, Refuses) {
   EXPECT_EQ(refusal([](auto& s) { s.mutable_prompt_ids()->Resize(7, 1); }), "");
   EXPECT_THAT(refusal([](auto& s) { s.set_kind(wire::EMBED); }), HasSubstr("unsupported"));
   EXPECT_THAT(refusal([](auto& s) { s.set_adapter("a"); }), HasSubstr("unsupported"));
-  EXPECT_THAT(refusal([](auto& s) { s.mutable_sampling()->set_n(5); }), HasSubstr("1 to 4"));
+  EXPECT_THAT(refusal([](auto& s) { s.mutable_sampling()->set_best_of(5); }), HasSubstr("1 to 4"));
   EXPECT_THAT(refusal([](auto& s) { s.mutable_sampling()->set_n(0); }), HasSubstr("n is 0"));
-  EXPECT_THAT(refusal([](auto& s) { s.mutable_sampling()->set_num_beams(2); }), HasSubstr("unsupported"));
+  EXPECT_THAT(refusal([](auto& s) { s.mutable_sampling()->set_num_beams(5); }), HasSubstr("1 to 4"));
+  EXPECT_THAT(refusal([](auto& s) {
+                s.mutable_sampling()->set_num_beams(2);
+                s.add_generated();
+              }),
+              HasSubstr("begin anew"));
+  EXPECT_THAT(refusal([](auto& s) { s.add_encoder_ids(100); }), HasSubstr("encoder_ids[0] is 100"));
   EXPECT_THAT(refusal([](auto& s) { s.add_generated(), s.add_generated(); }), HasSubstr("2 sequences"));
   EXPECT_THAT(refusal([](auto& s) { s.add_generated()->add_ids(100); }), HasSubstr("generated[0]"));
   EXPECT_THAT(refusal([](auto& s) { s.add_generated()->mutable_ids()->Resize(6, 1); }),
               HasSubstr("can have 5"));
+}
+
+TEST(EchoModel, ATextForTheEncoderIsWhatIsEchoed) {
+  generation::Parameters parameters;
+  parameters.max_new_tokens = 3;
+  EchoModel model("m", {});
+  wire::Submit submit = request(1, {0}, parameters);
+  for (const int id : {7, 8}) submit.add_encoder_ids(id);
+  model.submit(submit);
+  auto outputs = run(model);
+  EXPECT_THAT((outputs[{1, 0}].ids), ElementsAre(7, 8, 7));
+}
+
+TEST(EchoModel, BeamsComeWholeWithTheirScores) {
+  generation::Parameters parameters;
+  parameters.max_new_tokens = 4;
+  parameters.num_beams = 3;
+  parameters.n = 2;
+  parameters.eos_token_ids = {30};
+  EchoModel model("m", {});
+  model.submit(request(1, {10, 20, 30, 40, 50}, parameters));
+  wire::Events events;
+  for (int step = 0; step < 2; ++step) {
+    events.Clear();
+    model.step(events);
+    EXPECT_EQ(events.sequences_size(), 0);
+    EXPECT_EQ(events.stats().running(), 3);
+  }
+  model.step(events);
+  ASSERT_EQ(events.sequences_size(), 2);
+  EXPECT_EQ(events.sequences(0).tokens_size(), 3);
+  EXPECT_EQ(events.sequences(0).score(), -0.25f);
+  EXPECT_EQ(events.sequences(1).tokens_size(), 2);
+  EXPECT_EQ(events.sequences(1).finish(), wire::EOS_TOKEN);
+  EXPECT_EQ(events.sequences(1).score(), -0.5f);
+  EXPECT_TRUE(model.idle());
+}
+
+TEST(EchoModel, ThePromptComesInPiecesBeforeItsAnswer) {
+  generation::Parameters parameters;
+  parameters.max_new_tokens = 1;
+  parameters.prompt_logprobs = 1;
+  EchoModel model("m", {});
+  Ids prompt;
+  for (int i = 0; i < 12; ++i) prompt.push_back(100 + i);
+  model.submit(request(1, prompt, parameters));
+  Ids scored;
+  for (const std::int32_t start : {1, 9}) {
+    wire::Events events;
+    model.step(events);
+    ASSERT_EQ(events.sequences_size(), 1);
+    EXPECT_EQ(events.sequences(0).prompt_start(), start);
+    EXPECT_EQ(events.sequences(0).tokens_size(), 0);
+    for (const auto& token : events.sequences(0).prompt()) {
+      scored.push_back(token.id());
+      EXPECT_EQ(token.top(0).id(), token.id());
+    }
+  }
+  EXPECT_THAT(scored, ::testing::ElementsAreArray(prompt.begin() + 1, prompt.end()));
+  EXPECT_THAT((run(model)[{1, 0}].ids), ElementsAre(100));
 }
 
 TEST(EchoModel, RefusesARequestThatIsHere) {

@@ -25,6 +25,10 @@ Options parse_options(int argc, const char* const* argv) {
                  "Neither steps nor answers after so many steps; 0: never");
   app.add_option("--crash-epochs", options.crash_epochs,
                  "Crashes and hangs only in the first so many starts of the host");
+  app.add_option("--embedding-size", options.embedding_size, "Be an encoder with embeddings of this size")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--labels", options.labels, "Classes of the encoder");
+  app.add_flag("--encoder-decoder", options.encoder_decoder, "Says that it is an encoder-decoder");
   app.add_flag("--invoke-echo", options.invoke_echo, "Answers Invoke with its own body");
   try {
     app.parse(argc, argv);

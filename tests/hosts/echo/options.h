@@ -18,6 +18,9 @@ struct Options {
   std::uint64_t crash_after_steps = 0;  ///< abort() after so many steps; 0: never.
   std::uint64_t hang_after_steps = 0;   ///< Neither steps nor answers after so many steps; 0: never.
   std::uint64_t crash_epochs = 1;       ///< Crashes and hangs only in the first so many starts of the host.
+  std::int32_t embedding_size = 0;      ///< Above 0: the host is an encoder, and generates nothing.
+  std::int32_t labels = 0;              ///< Of the encoder's classifier.
+  bool encoder_decoder = false;         ///< Says that it is one.
   bool invoke_echo = false;             ///< Answers Invoke with its own body.
 };
 
