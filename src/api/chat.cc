@@ -51,8 +51,17 @@ constexpr auto kOwnFields = std::to_array<std::string_view>({"messages",
 class ChatWriter : public OpenAiWriter {
  public:
   ChatWriter(OpenAiFrame frame, std::shared_ptr<const text::Tokenizer> tokenizer, bool log_probs,
-             std::size_t n)
-      : OpenAiWriter(std::move(frame)), tokenizer_(std::move(tokenizer)), log_probs_(log_probs), n_(n) {}
+             bool prompt_log_probs, std::size_t n)
+      : OpenAiWriter(std::move(frame)),
+        tokenizer_(std::move(tokenizer)),
+        log_probs_(log_probs),
+        prompt_log_probs_(prompt_log_probs),
+        n_(n) {}
+
+  void add_prompt(std::size_t prompt, std::vector<generation::SampledToken> tokens) override {
+    (void)prompt;
+    std::ranges::move(tokens, std::back_inserter(prompt_));
+  }
 
   void begin_stream(std::string& body) override {
     for (std::size_t i = 0; i < n_; ++i) {
@@ -79,6 +88,12 @@ class ChatWriter : public OpenAiWriter {
   }
 
  protected:
+  void append_members(std::string& body) override {
+    if (!prompt_log_probs_) return;
+    body += ",\"prompt_logprobs\":";
+    append_prompt_log_probs(body, tokenizer_.get(), prompt_);
+  }
+
   void append_choice(std::size_t index, const SequenceAnswer& answer, std::string& body) override {
     fmt::format_to(std::back_inserter(body),
                    "{{\"index\":{},\"message\":{{\"role\":\"assistant\",\"content\":", index);
@@ -138,7 +153,9 @@ class ChatWriter : public OpenAiWriter {
 
   std::shared_ptr<const text::Tokenizer> tokenizer_;
   bool log_probs_;
+  bool prompt_log_probs_;
   std::size_t n_;
+  std::vector<generation::SampledToken> prompt_;  ///< From its second token.
 };
 
 /// The text of a content that is a list of parts, as vLLM joins them for templates.
@@ -393,6 +410,7 @@ GenerationPlan read_chat(const boost::json::object& object, const ServedModel& m
 
   GenerationPlan plan;
   const std::string prompt = render(conversation, model, context.created);
+  plan.decoder_start = decoder_start(model);
   plan.prompts.push_back(encode_prompt(model, prompt, "messages", prompt_options));
   plan.parameters = resolve_openai(request, model, plan.prompts, std::nullopt);
   plan.text = request.text;
@@ -403,8 +421,9 @@ GenerationPlan read_chat(const boost::json::object& object, const ServedModel& m
   frame.whole_object = "chat.completion";
   frame.chunk_object = "chat.completion.chunk";
   frame.prompt_tokens = plan.prompts.front().size();
-  plan.writer = std::make_unique<ChatWriter>(std::move(frame), model.tokenizer, log_probs,
-                                             static_cast<std::size_t>(request.n));
+  plan.writer =
+      std::make_unique<ChatWriter>(std::move(frame), model.tokenizer, log_probs,
+                                   request.prompt_log_probs.has_value(), static_cast<std::size_t>(request.n));
   return plan;
 }
 

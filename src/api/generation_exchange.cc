@@ -2,8 +2,11 @@
 #include "api/generation_exchange.h"
 
 #include <algorithm>
+#include <cmath>
 #include <exception>
+#include <functional>
 #include <iterator>
+#include <limits>
 #include <utility>
 
 #include "core/log.h"
@@ -14,10 +17,18 @@ namespace {
 using core::ErrorKind;
 using generation::FinishReason;
 
+/// The log-probability per token by which sequences are compared; one without tokens is no answer.
+double mean_log_prob(const SequenceAnswer& answer) {
+  const double mean = answer.log_prob_sum / static_cast<double>(answer.token_count);
+  return answer.token_count == 0 || std::isnan(mean) ? -std::numeric_limits<double>::infinity() : mean;
+}
+
 class GenerationExchange : public Exchange {
  public:
   GenerationExchange(const ServedModel& model, GenerationPlan plan, std::shared_ptr<RequestLog> log)
       : tokenizer_(model.tokenizer), plan_(std::move(plan)), log_(std::move(log)) {
+    // Hypotheses must end where they are found; elsewhere it is enough to find them here.
+    if (plan_.parameters.num_beams > 1) plan_.parameters.stop_strings = plan_.text.stop;
     const auto stop = std::make_shared<const StopStrings>(plan_.text.stop);
     for (std::size_t i = plan_.prompts.size() * sequences_per_prompt(); i > 0; --i) {
       assemblers_.emplace_back(tokenizer_.get(), plan_.text, stop);
@@ -28,7 +39,11 @@ class GenerationExchange : public Exchange {
   void submit(serving::Model& model, const std::string& request_id, const std::function<void()>& wake) {
     for (auto& ids : plan_.prompts) {
       log_->prompt_tokens += ids.size();
-      generations_.push_back(model.generate({request_id, std::move(ids), plan_.parameters}, wake));
+      serving::GenerationRequest request{request_id, std::move(ids), plan_.parameters};
+      if (plan_.decoder_start) {
+        request.encoder_ids = std::exchange(request.prompt_ids, {*plan_.decoder_start});
+      }
+      generations_.push_back(model.generate(std::move(request), wake));
     }
   }
 
@@ -46,8 +61,9 @@ class GenerationExchange : public Exchange {
   }
 
  private:
+  /// That the model gives; of these n are returned.
   std::size_t sequences_per_prompt() const {
-    return static_cast<std::size_t>(std::max(plan_.parameters.n, 1));
+    return static_cast<std::size_t>(std::max(plan_.parameters.reported_sequences(), 1));
   }
 
   State advance(Head& head, std::string& body) {
@@ -56,6 +72,7 @@ class GenerationExchange : public Exchange {
     done_ = std::ranges::all_of(generations_, [](const auto& generation) { return !generation; });
     if (!done_ && body.size() == sent) return State::kWaiting;
     if (!plan_.streaming) {
+      choose();
       head = plan_.writer->head(false);
       plan_.writer->write_whole(answers_, body);
       return State::kDone;
@@ -77,6 +94,9 @@ class GenerationExchange : public Exchange {
     const bool ended = generation->take(updates_);
     note_times(*generation);
     const std::size_t first = index * sequences_per_prompt();
+    for (serving::SequenceUpdate& update : updates_) {
+      if (!update.prompt.empty()) plan_.writer->add_prompt(index, std::move(update.prompt));
+    }
     for (serving::SequenceUpdate& update : updates_) {
       if (update.sequence < 0 || static_cast<std::size_t>(update.sequence) >= sequences_per_prompt()) {
         core::fail(ErrorKind::kInternal, "the engine sent tokens of sequence {}; the request has {}",
@@ -107,9 +127,11 @@ class GenerationExchange : public Exchange {
       if (*update.finish == FinishReason::kError) throw core::Error(ErrorKind::kInternal, update.error);
       answer.finish = assembler.finish(*update.finish, tokens_);
     }
+    if (update.score) answer.score = update.score;
     for (const TextToken& token : tokens_) {
       answer.text += token.text;
       if (token.token.token.id == kNoToken) continue;
+      answer.log_prob_sum += token.token.token.log_prob;
       ++answer.token_count;
       ++log_->generated_tokens;
     }
@@ -118,6 +140,21 @@ class GenerationExchange : public Exchange {
     } else if (plan_.keep_tokens) {
       std::ranges::move(tokens_, std::back_inserter(answer.tokens));
     }
+  }
+
+  /// Keeps the n best sequences of each prompt, best first.
+  void choose() {
+    const std::size_t all = sequences_per_prompt();
+    const std::size_t n = std::min(all, static_cast<std::size_t>(std::max(plan_.parameters.n, 1)));
+    // Hypotheses of a beam search come in the order of their scores.
+    if (plan_.parameters.num_beams > 1 || (n == all && !plan_.best_first)) return;
+    std::vector<SequenceAnswer> chosen;
+    for (std::size_t first = 0; first < answers_.size(); first += all) {
+      const auto group = std::span(answers_).subspan(first, all);
+      std::ranges::stable_sort(group, std::greater<>(), mean_log_prob);
+      std::ranges::move(group.first(n), std::back_inserter(chosen));
+    }
+    answers_ = std::move(chosen);
   }
 
   void write_update(std::size_t index, std::string& body) {

@@ -60,6 +60,12 @@ void check_length(const ServedModel& model, std::size_t size, const std::string&
   }
   const std::int64_t room = model.model->limits().max_model_length;
   if (static_cast<std::int64_t>(size) < room) return;
+  if (model.model->limits().encoder_decoder) {
+    if (static_cast<std::int64_t>(size) == room) return;
+    fail_with(field, ErrorKind::kInvalidArgument,
+              fmt::format("{} has {} tokens; the model's encoder takes at most {} (max_model_len)", field,
+                          size, room));
+  }
   fail_with(field, ErrorKind::kInvalidArgument,
             fmt::format("{} has {} tokens; the model's context of {} tokens (max_model_len) has room for at "
                         "most {}, so that one can be generated",
@@ -177,12 +183,15 @@ void read_stop_strings(const Fields& fields, std::string_view name, std::vector<
     std::size_t i = 0;
     for (const value& item : found->get_array()) add(item, fmt::format("{}[{}]", field, i++));
   }
-  if (stop.size() > kMaxStopStrings) {
-    fail_with(field, ErrorKind::kInvalidArgument,
-              fmt::format("{} makes {} stop strings together with the other field for them; at most {} are "
-                          "allowed",
-                          field, stop.size(), kMaxStopStrings));
-  }
+  check_stop_strings(stop, field);
+}
+
+void check_stop_strings(std::span<const std::string> stop, const std::string& field) {
+  if (stop.size() <= kMaxStopStrings) return;
+  fail_with(field, ErrorKind::kInvalidArgument,
+            fmt::format("{} makes {} stop strings together with the other fields for them; at most {} are "
+                        "allowed",
+                        field, stop.size(), kMaxStopStrings));
 }
 
 bool ParameterFields::set(std::string_view name, const value& found, std::string field) {
@@ -202,18 +211,19 @@ bool ParameterFields::set(std::string_view name, const value& found, std::string
 
 generation::Parameters ParameterFields::resolve(const ServedModel& model, std::size_t prompt_size) const {
   const serving::Limits limits = model.model->limits();
-  const auto prompt = static_cast<std::int64_t>(prompt_size);
+  const auto prompt = limits.encoder_decoder ? 1 : static_cast<std::int64_t>(prompt_size);
   generation::Parameters parameters;
   try {
     parameters = set_.resolve(model.model->directory().info(), limits.vocab_size, prompt);
   } catch (const core::Error& error) {
     rethrow(error, "");
   }
-  if (parameters.n > limits.max_sequences) {
-    const std::string field = field_of("n");
+  if (const std::int32_t sequences = parameters.computed_sequences(); sequences > limits.max_sequences) {
+    const bool beams = parameters.num_beams > 1;
+    const std::string field = field_of(beams ? "num_beams" : sequences > parameters.n ? "best_of" : "n");
     fail_with(field, ErrorKind::kInvalidArgument,
               fmt::format("{} must be at most {} (max_rolling_batch_size), found {}", field,
-                          limits.max_sequences, parameters.n));
+                          limits.max_sequences, sequences));
   }
   const std::int64_t room = std::max<std::int64_t>(limits.max_model_length - prompt, 1);
   parameters.max_new_tokens =
@@ -229,6 +239,20 @@ std::string ParameterFields::field_of(std::string_view parameter) const {
   return std::string(parameter);
 }
 
+void ParameterFields::check_streamed(const generation::Parameters& resolved) const {
+  const auto refuse = [&](std::string_view parameter, std::string_view allowed, std::int32_t found) {
+    const std::string field = field_of(parameter);
+    fail_with(
+        field, ErrorKind::kInvalidArgument,
+        fmt::format("{} must be {} in a streamed answer, found {}{}: which sequence is returned is known "
+                    "only at the end; set {} to it, or do not stream",
+                    field, allowed, found, has(parameter) ? "" : " in the model's generation_config.json",
+                    field));
+  };
+  if (resolved.num_beams > 1) refuse("num_beams", "1", resolved.num_beams);
+  if (resolved.best_of > resolved.n) refuse("best_of", fmt::format("n, {},", resolved.n), resolved.best_of);
+}
+
 void ParameterFields::rethrow(const core::Error& error, std::string_view field) const {
   // Messages begin with "parameter 'NAME'", with NAME as it was given to the set.
   constexpr std::string_view kPrefix = "parameter '";
@@ -241,6 +265,19 @@ void ParameterFields::rethrow(const core::Error& error, std::string_view field) 
   const std::string_view name = std::string_view(message).substr(kPrefix.size(), end - kPrefix.size());
   const std::string named = field.empty() ? field_of(name) : std::string(field);
   throw FieldError(error.kind(), named, named + message.substr(end + 1));
+}
+
+std::optional<std::int32_t> decoder_start(const ServedModel& model) {
+  if (!model.model->limits().encoder_decoder) return std::nullopt;
+  return model.model->directory().info().decoder_start();
+}
+
+void check_scores_prompts(const ServedModel& model, const std::string& field) {
+  if (!model.model->limits().encoder_decoder) return;
+  fail_with(field, ErrorKind::kUnsupported,
+            fmt::format("{} is not supported by model {}: an encoder reads its prompts, which gives no "
+                        "log-probabilities; leave it out",
+                        field, model.model->name()));
 }
 
 std::vector<std::int32_t> encode_prompt(const ServedModel& model, std::string_view text,
@@ -259,13 +296,28 @@ std::vector<std::int32_t> encode_prompt(const ServedModel& model, std::string_vi
                     "than {}",
                     field, text.size(), room, most));
   }
-  std::vector<std::int32_t> ids = model.tokenizer->encode(
-      text, {.add_special_tokens = options.add_special, .parse_special = options.parse_special});
-  if (options.truncate && static_cast<std::int64_t>(ids.size()) > *options.truncate) {
-    ids.erase(ids.begin(), ids.end() - *options.truncate);
+  text::Tokenizer::EncodeOptions how{.add_special_tokens = options.add_special,
+                                     .parse_special = options.parse_special};
+  const bool cut_by_tokenizer = options.truncate && model.model->limits().encoder_decoder;
+  if (cut_by_tokenizer) how.max_tokens = static_cast<std::size_t>(*options.truncate);
+  std::vector<std::int32_t> ids = model.tokenizer->encode(text, how);
+  if (options.truncate && !cut_by_tokenizer) {
+    truncate_prompt(model, ids, static_cast<std::size_t>(*options.truncate));
   }
   check_length(model, ids.size(), field);
   return ids;
+}
+
+void truncate_prompt(const ServedModel& model, std::vector<std::int32_t>& ids, std::size_t most) {
+  if (ids.size() <= most) return;
+  if (!model.model->limits().encoder_decoder) {
+    ids.erase(ids.begin(), ids.end() - static_cast<std::ptrdiff_t>(most));
+    return;
+  }
+  const std::int32_t last = ids.back();
+  ids.resize(most);
+  const auto& ends = model.model->directory().info().eos_token_ids;
+  if (most > 0 && std::ranges::find(ends, last) != ends.end()) ids.back() = last;
 }
 
 void check_prompt(const ServedModel& model, std::span<const std::int32_t> ids, const std::string& field) {

@@ -70,6 +70,9 @@ inline constexpr std::size_t kMaxStopBytes = 1024;
 /// or above kMaxStopBytes. `stop` as a whole is held to kMaxStopStrings too.
 void read_stop_strings(const Fields& fields, std::string_view name, std::vector<std::string>& stop);
 
+/// Refuses `field`, the last that added to them, where there are more than kMaxStopStrings.
+void check_stop_strings(std::span<const std::string> stop, const std::string& field);
+
 /// The parameters of generation that one request sets (generation::ParameterSet), each with the name of the
 /// client's field, so that errors speak the client's language.
 class ParameterFields {
@@ -79,12 +82,19 @@ class ParameterFields {
   bool set(std::string_view name, const boost::json::value& value, std::string field);
 
   /// Applies them over the model's defaults, for a prompt of `prompt_size` tokens (the longest, where there
-  /// are several), and bounds max_new_tokens by what the context has left. Throws FieldError; Error
-  /// (kOverloaded) while the model's limits are not known.
+  /// are several), and bounds max_new_tokens by what the context has left: of an encoder-decoder, all but the
+  /// token that its answer begins with. Throws FieldError; Error (kOverloaded) while the model's limits are
+  /// not known.
   generation::Parameters resolve(const ServedModel& model, std::size_t prompt_size) const;
 
   /// The client's field for a parameter by its own name; that name where the client did not set it.
   std::string field_of(std::string_view parameter) const;
+  /// Whether the client set a parameter, by its own name.
+  bool has(std::string_view parameter) const { return fields_.contains(parameter); }
+
+  /// Refuses a streamed answer that is known only at its end: of a beam search, or of a choice among more
+  /// sequences than are returned.
+  void check_streamed(const generation::Parameters& resolved) const;
 
  private:
   [[noreturn]] void rethrow(const core::Error& error, std::string_view field) const;
@@ -97,15 +107,27 @@ class ParameterFields {
 struct PromptOptions {
   bool add_special = true;    ///< Add the model's tokens around it; a rendered chat template has its own.
   bool parse_special = true;  ///< Recognize special tokens that are written out.
-  std::optional<std::int64_t> truncate;  ///< Keep only so many of the last tokens.
+  /// Keep only so many tokens: the last ones, or for an encoder the first ones and what ends a text.
+  std::optional<std::int64_t> truncate;
 };
 
-/// The tokens of a prompt, one or more, few enough for the context to have room for one more. Throws
-/// FieldError for `field` with the numbers; a text that is far too long is refused before it is tokenized.
+/// The token with which the answers of an encoder-decoder begin; nothing for other models. Throws
+/// Error(kUnsupported) where the model's files do not say.
+std::optional<std::int32_t> decoder_start(const ServedModel& model);
+
+/// Refuses `field` for an encoder-decoder: its text has no log-probabilities.
+void check_scores_prompts(const ServedModel& model, const std::string& field);
+
+/// The tokens of a prompt, one or more, few enough for the context to have room for one more (for an encoder:
+/// few enough for the context). Throws FieldError for `field` with the numbers; a text that is far too long
+/// is refused before it is tokenized.
 std::vector<std::int32_t> encode_prompt(const ServedModel& model, std::string_view text,
                                         const std::string& field, const PromptOptions& options);
 
 /// Checks a prompt that came as token ids in the same way.
 void check_prompt(const ServedModel& model, std::span<const std::int32_t> ids, const std::string& field);
+
+/// Cuts a prompt that came as token ids to `most` of them.
+void truncate_prompt(const ServedModel& model, std::vector<std::int32_t>& ids, std::size_t most);
 
 }  // namespace peregrine::api

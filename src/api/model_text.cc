@@ -34,14 +34,40 @@ void load_template(ServedModel& served, const std::filesystem::path& directory, 
   }
 }
 
+/// Whether the architecture's name is one of an encoder that stands alone.
+bool is_encoder(const model_info::ModelInfo& info) {
+  const std::string& name = info.architecture;
+  return name.ends_with("ForSequenceClassification") || name.ends_with("ForMaskedLM") ||
+         name.ends_with("ForPreTraining") || (name.ends_with("Model") && !name.ends_with("LMHeadModel"));
+}
+
+void load_tokenizer(ServedModel& served) {
+  const model_info::ModelDirectory& directory = served.model->directory();
+  try {
+    served.tokenizer = text::Tokenizer::load(directory.path());
+  } catch (const core::Error& error) {
+    if (error.kind() != core::ErrorKind::kNotFound || !is_encoder(directory.info())) throw;
+    spdlog::warn("model {} takes token ids only: {}", served.model->name(), error.what());
+    return;
+  }
+  served.longest_token = longest_token_bytes(*served.tokenizer);
+  auto bytes = std::make_shared<std::vector<std::string>>();
+  for (std::int32_t id = 0; id < served.tokenizer->vocab_size(); ++id) {
+    bytes->push_back(served.tokenizer->token_bytes(id));
+  }
+  served.model->set_vocabulary(std::move(bytes));
+}
+
 }  // namespace
 
 ServedModel load_text(serving::Model& model) {
   ServedModel served;
   served.model = &model;
   const std::filesystem::path& directory = model.directory().path();
-  served.tokenizer = text::Tokenizer::load(directory);
-  served.longest_token = longest_token_bytes(*served.tokenizer);
+  load_tokenizer(served);
+  const auto truncation = served.tokenizer ? served.tokenizer->truncation_length() : std::nullopt;
+  served.encoder =
+      std::make_shared<const EncoderText>(read_encoder_text(model.directory(), model.options(), truncation));
   served.unknown_fields = std::make_shared<SeenNames>();
   load_template(served, directory, model.options().chat_template);
   return served;

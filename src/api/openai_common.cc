@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "api/json_output.h"
+#include "api/word_lists.h"
 
 namespace peregrine::api {
 namespace {
@@ -55,11 +56,8 @@ struct RefusedField {
 /// Known fields that would change the answer and cannot.
 constexpr std::array kRefused = std::to_array<RefusedField>({
     {"logit_bias", "no logits are biased"},
-    {"use_beam_search", "there is no beam search"},
     {"allowed_token_ids", "tokens are not limited to a list"},
-    {"bad_words", "words are not forbidden by text; bad_words_ids of /invocations does it by tokens"},
     {"logits_processors", "no code of requests is run"},
-    {"prompt_logprobs", "prompts are not scored"},
     {"prompt_embeds", "prompts are text or token ids"},
     {"return_tokens_as_token_ids", "tokens are named by their text"},
     {"return_token_ids", "tokens are named by their text"},
@@ -74,14 +72,17 @@ constexpr std::array kRefused = std::to_array<RefusedField>({
 });
 
 /// Fields that are parameters of generation under the same name (or an alias), range and all.
-constexpr auto kParameters =
-    std::to_array<std::string_view>({"presence_penalty", "frequency_penalty", "top_k", "min_p",
-                                     "repetition_penalty", "min_tokens", "stop_token_ids", "ignore_eos"});
+constexpr auto kParameters = std::to_array<std::string_view>(
+    {"presence_penalty", "frequency_penalty", "top_k", "min_p", "repetition_penalty", "min_tokens",
+     "stop_token_ids", "ignore_eos", "length_penalty", "early_stopping"});
+
+constexpr std::int64_t kMaxPromptLogProbs = 20;  // vLLM's usual limit, and that of logprobs here.
 
 /// All other fields that both dialects read.
 constexpr auto kCommon = std::to_array<std::string_view>(
     {"temperature", "top_p", "seed", "n", "best_of", "max_tokens", "stop", "stream", "stream_options",
-     "skip_special_tokens", "include_stop_str_in_output", "truncate_prompt_tokens", "response_format"});
+     "skip_special_tokens", "include_stop_str_in_output", "truncate_prompt_tokens", "response_format",
+     "use_beam_search", "prompt_logprobs", "bad_words"});
 
 void check_kind(const Fields& body, const KnownField& field) {
   switch (field.kind) {
@@ -113,7 +114,7 @@ void log_unknown(const Fields& body, const ServedModel& model, std::span<const s
   }
 }
 
-void read_sampling(const Fields& body, ParameterFields& parameters) {
+void read_sampling(const Fields& body, const ServedModel& model, ParameterFields& parameters) {
   // OpenAI's narrower ranges; those of the others are the parameters' own.
   body.number("temperature", 0, 2);
   if (body.number("top_p", 0, 1) == 0.0) fail_field("top_p", "a number in (0, 1]", *body.find("top_p"));
@@ -128,24 +129,36 @@ void read_sampling(const Fields& body, ParameterFields& parameters) {
     const bool negative = found->is_int64() && found->get_int64() < 0;
     parameters.set("seed", negative ? value(static_cast<std::uint64_t>(found->get_int64())) : *found, "seed");
   }
-  // Sampling is the rule here (temperature 0 turns it off all the same), and one sequence; the model's
-  // generation_config.json may be made for other uses.
-  parameters.set("do_sample", value(true), "temperature");
-  parameters.set("num_beams", value(1), "num_beams");
+  WordLists words(model);
+  words.forbid(body, "bad_words");
+  words.apply(body, parameters);
 }
 
 std::int64_t read_n(const Fields& body, const ServedModel& model, ParameterFields& parameters) {
   const std::int64_t most = std::clamp<std::int64_t>(model.model->limits().max_sequences, 1, 128);
   const std::int64_t n = body.integer("n", 1, most).value_or(1);
-  const std::int64_t best_of = body.integer("best_of", 1, kMaxInt).value_or(n);
-  if (best_of != n) {
-    throw FieldError(ErrorKind::kUnsupported, "best_of",
-                     fmt::format("best_of must be the same as n, {}, found {}: choosing among more sequences "
-                                 "is not supported yet",
-                                 n, best_of));
+  const std::int64_t best_of = body.integer("best_of", 1, most).value_or(n);
+  if (best_of < n) {
+    throw FieldError(ErrorKind::kInvalidArgument, "best_of",
+                     fmt::format("best_of must be at least n, {}, found {}", n, best_of));
   }
+  const bool beams = body.boolean("use_beam_search").value_or(false);
   parameters.set("n", value(n), "n");
+  if (!beams && best_of > n) parameters.set("best_of", value(best_of), "best_of");
+  // Sampling is the rule here (temperature 0 turns it off all the same), and no beams; the model's
+  // generation_config.json may be made for other uses.
+  parameters.set("do_sample", value(!beams), beams ? "use_beam_search" : "temperature");
+  parameters.set("num_beams", value(beams ? best_of : 1), best_of > n ? "best_of" : "n");
   return n;
+}
+
+void read_prompt_log_probs(const Fields& body, const ServedModel& model, OpenAiRequest& request) {
+  request.prompt_log_probs = body.integer("prompt_logprobs", 0, kMaxPromptLogProbs);
+  if (!request.prompt_log_probs) return;
+  check_scores_prompts(model, "prompt_logprobs");
+  if (!request.streaming) return;
+  throw FieldError(ErrorKind::kInvalidArgument, "prompt_logprobs",
+                   "prompt_logprobs must be left out where stream is true: only whole answers have them");
 }
 
 void read_streaming(const Fields& body, OpenAiRequest& request) {
@@ -185,9 +198,10 @@ OpenAiRequest read_openai_request(const Fields& body, const ServedModel& model,
   OpenAiRequest request;
   for (const KnownField& field : kWithoutEffect) check_kind(body, field);
   for (const RefusedField& field : kRefused) body.refuse(field.name, field.why);
-  read_sampling(body, request.parameters);
+  read_sampling(body, model, request.parameters);
   request.n = read_n(body, model, request.parameters);
   read_streaming(body, request);
+  read_prompt_log_probs(body, model, request);
   read_response_format(body);
   read_stop_strings(body, "stop", request.text.stop);
   request.text.include_stop_in_text = body.boolean("include_stop_str_in_output").value_or(false);
@@ -204,6 +218,8 @@ OpenAiRequest read_openai_request(const Fields& body, const ServedModel& model,
 std::optional<std::int64_t> tokens_to_keep(const OpenAiRequest& request, const ServedModel& model,
                                            std::int64_t default_max_tokens) {
   if (!request.truncate || *request.truncate > 0) return request.truncate;
+  // An encoder's text takes nothing of the answer's room.
+  if (model.model->limits().encoder_decoder) return model.model->limits().max_model_length;
   const std::int64_t answer = request.max_tokens.value_or(default_max_tokens);
   return std::max<std::int64_t>(model.model->limits().max_model_length - answer, 1);
 }
@@ -214,6 +230,8 @@ generation::Parameters resolve_openai(OpenAiRequest& request, const ServedModel&
   std::size_t longest = 0;
   for (const auto& prompt : prompts) longest = std::max(longest, prompt.size());
   const std::int64_t context = model.model->limits().max_model_length;
+  // An answer shares its context with the prompt, or with the token that it begins with.
+  if (model.model->limits().encoder_decoder) longest = 1;
   const std::int64_t room = context - static_cast<std::int64_t>(longest);
   const std::string& field = request.max_tokens_field;
   if (request.max_tokens && *request.max_tokens > room) {
@@ -226,7 +244,12 @@ generation::Parameters resolve_openai(OpenAiRequest& request, const ServedModel&
   }
   const std::int64_t most = request.max_tokens.value_or(default_max_tokens.value_or(room));
   request.parameters.set("max_new_tokens", value(std::clamp<std::int64_t>(most, 1, kMaxInt)), field);
-  return request.parameters.resolve(model, longest);
+  generation::Parameters parameters = request.parameters.resolve(model, longest);
+  if (request.prompt_log_probs) {
+    parameters.prompt_logprobs = static_cast<std::int32_t>(*request.prompt_log_probs);
+  }
+  if (request.streaming) request.parameters.check_streamed(parameters);
+  return parameters;
 }
 
 std::string_view openai_finish_reason(generation::FinishReason reason) {
@@ -246,6 +269,33 @@ std::string token_text(const text::Tokenizer* tokenizer, std::int32_t id) {
 
 void append_log_prob(std::string& out, float log_prob) {
   append_json_number(out, std::max(log_prob, -9999.0f));
+}
+
+void append_prompt_log_probs(std::string& out, const text::Tokenizer* tokenizer,
+                             std::span<const generation::SampledToken> tokens) {
+  const auto append = [&](const generation::TokenLogProb& token, std::size_t rank) {
+    fmt::format_to(std::back_inserter(out), "\"{}\":{{\"logprob\":", token.id);
+    append_log_prob(out, token.log_prob);
+    out += rank == 0 ? ",\"rank\":null" : fmt::format(",\"rank\":{}", rank);
+    out += ",\"decoded_token\":";
+    append_json_string(out, token_text(tokenizer, token.id));
+    out += '}';
+  };
+  out += "[null";
+  for (const generation::SampledToken& token : tokens) {
+    const auto same =
+        std::ranges::find(token.top, token.token.id, [](const auto& other) { return other.id; });
+    const auto rank = static_cast<std::size_t>(same - token.top.begin()) + 1;
+    out += ",{";
+    append(token.token, same == token.top.end() ? 0 : rank);
+    for (std::size_t i = 0; i < token.top.size(); ++i) {
+      if (token.top[i].id == token.token.id) continue;
+      out += ',';
+      append(token.top[i], i + 1);
+    }
+    out += '}';
+  }
+  out += ']';
 }
 
 OpenAiFrame openai_frame(const OpenAiRequest& request, const ServedModel& model,
@@ -283,6 +333,7 @@ void OpenAiWriter::write_whole(std::span<const SequenceAnswer> answers, std::str
   }
   body += "],";
   append_usage(answers, body);
+  append_members(body);
   body += "}\n";
 }
 

@@ -25,8 +25,12 @@ struct OpenAiRequest {
   TextOptions text;
   bool streaming = false;
   bool include_usage = false;  ///< Streaming: a last chunk with usage.
-  std::int64_t n = 1;          ///< Sequences for each prompt.
-  /// The last tokens of a prompt that are kept; -1: as many as leave room for the answer.
+  std::int64_t n = 1;          ///< Sequences for each prompt that are returned.
+  /// vLLM's prompt_logprobs: each token of the prompt with its log-probability and so many of the most
+  /// likely.
+  std::optional<std::int64_t> prompt_log_probs;
+  /// The tokens of a prompt that are kept (PromptOptions::truncate); -1: as many as leave room for the
+  /// answer.
   std::optional<std::int64_t> truncate;
   std::optional<std::int64_t> max_tokens;
   std::string max_tokens_field = "max_tokens";
@@ -37,7 +41,7 @@ struct OpenAiRequest {
 OpenAiRequest read_openai_request(const Fields& body, const ServedModel& model,
                                   std::span<const std::string_view> others);
 
-/// How many of its last tokens a prompt keeps at most; nothing where it is not cut.
+/// How many of its tokens a prompt keeps at most; nothing where it is not cut.
 std::optional<std::int64_t> tokens_to_keep(const OpenAiRequest& request, const ServedModel& model,
                                            std::int64_t default_max_tokens);
 
@@ -56,6 +60,12 @@ std::string token_text(const text::Tokenizer* tokenizer, std::int32_t id);
 
 /// Appends a log-probability; minus infinity, which JSON cannot write, becomes -9999 as in vLLM.
 void append_log_prob(std::string& out, float log_prob);
+
+/// Appends vLLM's list of a prompt's log-probabilities: null for its first token, then for each of `tokens`
+/// an object {"ID": {"logprob", "rank", "decoded_token"}}, where a token that is not among the most likely
+/// ones asked for has a null rank.
+void append_prompt_log_probs(std::string& out, const text::Tokenizer* tokenizer,
+                             std::span<const generation::SampledToken> tokens);
 
 /// What stands around the choices of an answer.
 struct OpenAiFrame {
@@ -86,6 +96,8 @@ class OpenAiWriter : public AnswerWriter {
   void write_stream_error(const core::Error& error, std::string& body) override;
 
  protected:
+  /// Appends further members of a whole answer, each with a comma before it.
+  virtual void append_members(std::string& body) { (void)body; }
   /// Appends the choice of a whole answer.
   virtual void append_choice(std::size_t index, const SequenceAnswer& answer, std::string& body) = 0;
   /// Appends the chunks that end a sequence; its finish is set, and not kError.

@@ -3,8 +3,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
+#include <iterator>
+#include <limits>
 #include <utility>
+#include <vector>
 
 #include "api/json_output.h"
 
@@ -26,6 +30,11 @@ class PredictionWriter : public AnswerWriter {
 
   ErrorStyle error_style() const override { return ErrorStyle::kInference; }
 
+  void add_prompt(std::size_t prompt, std::vector<generation::SampledToken> tokens) override {
+    (void)prompt;
+    std::ranges::move(tokens, std::back_inserter(prompt_));
+  }
+
   void write_whole(std::span<const SequenceAnswer> answers, std::string& body) override {
     body += '{';
     append_text(answers.front(), body);
@@ -35,6 +44,7 @@ class PredictionWriter : public AnswerWriter {
       body += ",\"inputs\":";
       append_json_string(body, format_.inputs);
       body += ',';
+      if (!format_.prefill.empty()) append_prefill(body);
       append_tokens(answers.front(), body);
       if (answers.size() > 1) append_others(answers.subspan(1), body);
       body += '}';
@@ -87,10 +97,18 @@ class PredictionWriter : public AnswerWriter {
     append_json_string(body, format_.full_text ? format_.inputs + answer.text : answer.text);
   }
 
-  static void append_ending(const SequenceAnswer& answer, std::string& body) {
+  void append_ending(const SequenceAnswer& answer, std::string& body) const {
     body +=
         fmt::format("\"finish_reason\":\"{}\",\"generated_tokens\":{}",
                     to_string(answer.finish.value_or(generation::FinishReason::kError)), answer.token_count);
+    if (answer.score) {
+      body += ",\"score\":";
+      append_json_number(body, *answer.score);
+    }
+    if (format_.cumulative_log_probs) {
+      body += ",\"cum_log_probs\":";
+      append_json_number(body, static_cast<float>(answer.log_prob_sum));
+    }
   }
 
   /// What the last line of a stream has beside its token.
@@ -113,6 +131,27 @@ class PredictionWriter : public AnswerWriter {
     append_json_number(body, token.log_prob);
     if (special) body += ",\"special_token\":true";
     body += '}';
+  }
+
+  /// "prefill", with a comma behind it: the first token of a prompt has no probability.
+  void append_prefill(std::string& body) const {
+    body += "\"prefill\":[";
+    for (std::size_t i = 0; i < format_.prefill.size(); ++i) {
+      if (i > 0) body += ',';
+      const bool known = i > 0 && i <= prompt_.size();
+      const auto token =
+          known ? prompt_[i - 1].token
+                : generation::TokenLogProb{format_.prefill[i], -std::numeric_limits<float>::infinity()};
+      append_token(token, body);
+    }
+    body += "],";
+    if (!format_.prefill_top_tokens) return;
+    body += "\"prefill_top_tokens\":[[]";
+    for (const generation::SampledToken& token : prompt_) {
+      body += ',';
+      append_top(token.top, body);
+    }
+    body += "],";
   }
 
   /// "tokens", and "top_tokens" where they were asked for.
@@ -138,11 +177,16 @@ class PredictionWriter : public AnswerWriter {
     body += '[';
     for (std::size_t i = 0; i < top.size(); ++i) {
       if (i > 0) body += ',';
-      const std::array<std::int32_t, 1> ids = {top[i].id};
-      const bool special = format_.tokenizer && format_.tokenizer->is_special(top[i].id);
-      append_token(top[i], format_.tokenizer ? format_.tokenizer->decode(ids, false) : "", special, body);
+      append_token(top[i], body);
     }
     body += ']';
+  }
+
+  /// A token by itself.
+  void append_token(const generation::TokenLogProb& token, std::string& body) const {
+    const std::array<std::int32_t, 1> ids = {token.id};
+    const bool special = format_.tokenizer && format_.tokenizer->is_special(token.id);
+    append_token(token, format_.tokenizer ? format_.tokenizer->decode(ids, false) : "", special, body);
   }
 
   void append_top_of_line(const TextToken& token, std::string& body) const {
@@ -166,6 +210,7 @@ class PredictionWriter : public AnswerWriter {
   }
 
   PredictionFormat format_;
+  std::vector<generation::SampledToken> prompt_;  ///< From its second token.
 };
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -10,6 +11,7 @@
 #include "api/dialects.h"
 #include "api/json_fields.h"
 #include "api/prediction_writer.h"
+#include "api/word_lists.h"
 
 namespace peregrine::api {
 namespace {
@@ -27,12 +29,8 @@ struct Refused {
   std::string_view name;
   std::string_view why;
 };
-constexpr std::array<Refused, 14> kRefused = {{
-    {"decoder_input_details", "the tokens of the prompt are not reported"},
-    {"prompt_logprobs", "the tokens of the prompt are not reported"},
-    {"use_beam_search", "there is no beam search"},
-    {"bad_sequences", "give token ids in bad_words_ids"},
-    {"bad_words", "give token ids in bad_words_ids"},
+constexpr auto kRefused = std::to_array<Refused>({
+    {"is_return_cross_attentions", "attention is not reported"},
     {"watermark", "text is not marked"},
     {"grammar", "output follows no grammar"},
     {"response_format", "output follows no grammar"},
@@ -42,7 +40,16 @@ constexpr std::array<Refused, 14> kRefused = {{
     {"guided_choice", "output follows no grammar"},
     {"guided_grammar", "output follows no grammar"},
     {"adapter_id", "there are no adapters"},
-}};
+});
+
+/// Names that only FasterTransformer's handler had (specification 2.2).
+constexpr auto kFasterTransformer = std::to_array<std::string_view>(
+    {"beam_width", "max_seq_len", "len_penalty", "beam_search_diversity_rate", "is_return_output_log_probs",
+     "is_return_cum_log_probs", "return_cum_log_probs", "return_output_length", "bad_words_list",
+     "stop_words_list"});
+
+constexpr std::int64_t kMaxPromptLogProbs = 100;  // As top_n_tokens.
+constexpr std::int64_t kMaxSequences = 128;       // As n.
 
 /// LMI's answer to what is not a request at all.
 [[noreturn]] void fail_parsing(const std::string& what) {
@@ -106,29 +113,46 @@ void refuse_adapters(const object& body) {
                            core::quoted(std::string_view(name->get_string()))));
 }
 
+/// What the parameters say about the answer.
+struct OutputOptions {
+  bool details = false;
+  bool full_text = false;
+  bool cumulative_log_probs = false;
+  /// The field that asks for the prompt's log-probabilities, and how many of the most likely tokens each has.
+  std::string prompt_field{};
+  std::optional<std::int64_t> prompt_log_probs{};
+  OutputFormatter formatter = OutputFormatter::kAuto;
+};
+
 /// Reads the object `parameters` into a plan, one field after the other.
 class ParameterReader {
  public:
   ParameterReader(const ServedModel& model, const object& json)
-      : model_(model), fields_(json, "parameters"), formatter_(model.model->options().output_formatter) {}
+      : model_(model), fields_(json, "parameters"), words_(model) {
+    output_.formatter = model.model->options().output_formatter;
+  }
 
   void read() {
     for (const auto& refused : kRefused) fields_.refuse(refused.name, refused.why);
+    beams_ = fields_.boolean("use_beam_search").value_or(false);
     for (const auto& member : fields_.json()) read_member(member.key(), member.value());
+    words_.apply(fields_, generation_);
+    if (beams_) set_beams();
+    check_penalties();
   }
 
   const ParameterFields& generation() const { return generation_; }
   TextOptions take_text() { return std::move(text_); }
   const PromptOptions& prompt() const { return prompt_; }
-  bool details() const { return details_; }
-  bool full_text() const { return full_text_; }
-
-  OutputFormatter formatter() const { return formatter_; }
+  const OutputOptions& output() const { return output_; }
 
  private:
   /// Reads one member; the getters of Fields give its value once more.
   void read_member(std::string_view name, const value& found) {
-    if (read_text_member(name) || read_output_member(name)) return;
+    if (!found.is_null() && std::ranges::find(kFasterTransformer, name) != kFasterTransformer.end()) {
+      faster_transformer_ = name;
+    }
+    if (read_text_member(name) || read_output_member(name) || read_beam_member(name)) return;
     if (std::ranges::any_of(kRefused, [&](const Refused& refused) { return refused.name == name; })) return;
     const std::string field = fields_.path(name);
     if (!generation_.set(name, found, field)) log_unknown_field(model_, field);
@@ -143,6 +167,10 @@ class ParameterReader {
       text_.skip_special_tokens = fields_.boolean(name).value_or(true);
     } else if (name == "spaces_between_special_tokens") {
       fields_.boolean(name);  // Blanks are what the tokenizer makes them; both values come to the same.
+    } else if (name == "bad_words_list" || name == "bad_words" || name == "bad_sequences") {
+      words_.forbid(fields_, name);
+    } else if (name == "stop_words_list") {
+      words_.stop_at(fields_, name, text_.stop);
     } else if (name == "truncate") {
       prompt_.truncate = fields_.integer(name, 1, 2147483647);
     } else {
@@ -153,9 +181,17 @@ class ParameterReader {
 
   bool read_output_member(std::string_view name) {
     if (name == "details") {
-      details_ = fields_.boolean(name).value_or(false);
+      if (fields_.boolean(name).value_or(false)) output_.details = true;
     } else if (name == "return_full_text") {
-      full_text_ = fields_.boolean(name).value_or(false);
+      output_.full_text = fields_.boolean(name).value_or(false);
+    } else if (name == "is_return_output_log_probs" || name == "return_output_length") {
+      if (flag(name)) output_.details = true;
+    } else if (name == "is_return_cum_log_probs" || name == "return_cum_log_probs") {
+      if (flag(name)) output_.cumulative_log_probs = true;
+    } else if (name == "decoder_input_details") {
+      if (fields_.boolean(name).value_or(false)) want_prompt(name, 0);
+    } else if (name == "prompt_logprobs") {
+      if (const auto top = fields_.integer(name, 0, kMaxPromptLogProbs)) want_prompt(name, *top);
     } else if (name == "output_formatter") {
       read_formatter(name);
     } else {
@@ -164,15 +200,69 @@ class ParameterReader {
     return true;
   }
 
+  /// vLLM's way to ask for beams: their number is best_of, or n.
+  bool read_beam_member(std::string_view name) {
+    if (name == "use_beam_search") return true;
+    if (name != "best_of" || !beams_) return false;
+    width_ = fields_.integer(name, 1, kMaxSequences).value_or(1);
+    return true;
+  }
+
+  void set_beams() {
+    if (generation_.has("num_beams")) {
+      // Two numbers of beams: the parameters know which pairs can be.
+      if (const value* best_of = fields_.find("best_of")) {
+        generation_.set("best_of", *best_of, fields_.path("best_of"));
+      }
+    } else {
+      std::string_view field = width_ > 1 ? "best_of" : "use_beam_search";
+      for (const std::string_view name : {"n", "num_return_sequences"}) {
+        const std::int64_t n = fields_.integer(name, 1, kMaxSequences).value_or(1);
+        if (n > width_) field = name;
+        width_ = std::max(width_, n);
+      }
+      generation_.set("num_beams", value(width_), fields_.path(field));
+    }
+    if (!generation_.has("do_sample")) {
+      generation_.set("do_sample", value(false), fields_.path("use_beam_search"));
+    }
+  }
+
+  /// A boolean; FasterTransformer's clients write 0 and 1 too.
+  bool flag(std::string_view name) const {
+    const value* found = fields_.find(name);
+    if (found != nullptr && found->is_number()) return fields_.integer(name, 0, 1).value_or(0) == 1;
+    return fields_.boolean(name).value_or(false);
+  }
+
+  void want_prompt(std::string_view name, std::int64_t top) {
+    output_.prompt_field = fields_.path(name);
+    output_.prompt_log_probs = std::max(output_.prompt_log_probs.value_or(0), top);
+  }
+
+  /// FasterTransformer took one of the two penalties.
+  void check_penalties() const {
+    if (faster_transformer_.empty()) return;
+    const value* repetition = fields_.find("repetition_penalty");
+    const value* presence = fields_.find("presence_penalty");
+    if (repetition == nullptr || presence == nullptr) return;
+    if (repetition->to_number<double>() == 1 || presence->to_number<double>() == 0) return;
+    const std::string field = fields_.path("presence_penalty");
+    throw FieldError(ErrorKind::kInvalidArgument, field,
+                     fmt::format("{} and parameters.repetition_penalty must not both be given together with "
+                                 "FasterTransformer's {}; leave one out",
+                                 field, faster_transformer_));
+  }
+
   void read_formatter(std::string_view name) {
     const auto wanted = fields_.string(name);
     if (!wanted) return;
     if (*wanted == "json") {
-      formatter_ = OutputFormatter::kJson;
+      output_.formatter = OutputFormatter::kJson;
     } else if (*wanted == "jsonlines") {
-      formatter_ = OutputFormatter::kJsonLines;
+      output_.formatter = OutputFormatter::kJsonLines;
     } else if (*wanted == "sse") {
-      formatter_ = OutputFormatter::kSse;
+      output_.formatter = OutputFormatter::kSse;
     } else {
       log_unknown_field(model_, fmt::format("{}={}", fields_.path(name), *wanted));
     }
@@ -181,12 +271,49 @@ class ParameterReader {
   const ServedModel& model_;
   Fields fields_;
   ParameterFields generation_;
+  WordLists words_;
   TextOptions text_;
   PromptOptions prompt_;
-  bool details_ = false;
-  bool full_text_ = false;
-  OutputFormatter formatter_;
+  OutputOptions output_;
+  bool beams_ = false;                   ///< use_beam_search
+  std::int64_t width_ = 1;               ///< ... and what best_of says then.
+  std::string_view faster_transformer_;  ///< A field that only FasterTransformer had; empty: none.
 };
+
+void check_streamed(const ParameterReader& reader, const generation::Parameters& parameters) {
+  const ParameterFields& fields = reader.generation();
+  fields.check_streamed(parameters);
+  constexpr std::string_view kAdvice = "leave out stream, or set parameters.output_formatter to json";
+  if (parameters.n > 1) {
+    const std::string field = fields.field_of("n");
+    throw FieldError(
+        ErrorKind::kInvalidArgument, field,
+        fmt::format("{} must be 1 in a streamed answer, found {}; {}", field, parameters.n, kAdvice));
+  }
+  const std::string& field = reader.output().prompt_field;
+  if (field.empty()) return;
+  throw FieldError(
+      ErrorKind::kInvalidArgument, field,
+      fmt::format("{} is not for streamed answers, which do not report the prompt; {}", field, kAdvice));
+}
+
+PredictionFormat make_format(const ParameterReader& reader, const GenerationPlan& plan,
+                             std::string_view inputs, const ServedModel& model) {
+  const OutputOptions& output = reader.output();
+  PredictionFormat format;
+  format.details = output.details || output.cumulative_log_probs || output.prompt_log_probs ||
+                   plan.parameters.n > 1 || plan.parameters.num_beams > 1 || plan.parameters.best_of > 1;
+  // transformers repeats the text only where the answer continues it.
+  format.full_text = output.full_text && !plan.decoder_start;
+  format.cumulative_log_probs = output.cumulative_log_probs;
+  format.inputs = inputs;
+  format.top_tokens = plan.parameters.top_n_tokens > 0;
+  if (output.prompt_log_probs) format.prefill = plan.prompts.front();
+  format.prefill_top_tokens = output.prompt_log_probs.value_or(0) > 0;
+  format.server_sent_events = output.formatter == OutputFormatter::kSse;
+  format.tokenizer = model.tokenizer;
+  return format;
+}
 
 }  // namespace
 
@@ -205,32 +332,27 @@ GenerationPlan read_prediction(const object& body, const ServedModel& model, con
   const bool asked_to_stream = fields.boolean("stream").value_or(false);
 
   GenerationPlan plan;
-  PredictionFormat format;
-  const OutputFormatter formatter = reader.formatter();
-  plan.streaming =
-      formatter == OutputFormatter::kJsonLines || (asked_to_stream && formatter != OutputFormatter::kJson);
-  format.server_sent_events = formatter == OutputFormatter::kSse;
+  const OutputOptions& output = reader.output();
+  plan.streaming = output.formatter == OutputFormatter::kJsonLines ||
+                   (asked_to_stream && output.formatter != OutputFormatter::kJson);
   for (const auto& member : body) {
     const std::string_view name = member.key();
     if (name == "inputs" || name == "parameters" || name == "stream" || name == "adapters") continue;
     if (std::ranges::find(kOtherFields, name) == kOtherFields.end()) log_unknown_field(model, name);
   }
 
+  if (output.prompt_log_probs) check_scores_prompts(model, output.prompt_field);
+  plan.decoder_start = decoder_start(model);
   plan.prompts.push_back(encode_prompt(model, inputs, "inputs", reader.prompt()));
   plan.parameters = reader.generation().resolve(model, plan.prompts.front().size());
-  if (plan.streaming && plan.parameters.n > 1) {
-    const std::string field = reader.generation().field_of("n");
-    throw FieldError(ErrorKind::kInvalidArgument, field,
-                     fmt::format("{} must be 1 in a streamed answer, found {}; leave out stream, or set "
-                                 "parameters.output_formatter to json",
-                                 field, plan.parameters.n));
+  if (output.prompt_log_probs) {
+    plan.parameters.prompt_logprobs = static_cast<std::int32_t>(*output.prompt_log_probs);
   }
+  if (plan.streaming) check_streamed(reader, plan.parameters);
+  // TGI's best_of: the best goes first, the others follow in best_of_sequences.
+  plan.best_first = reader.generation().has("best_of");
   plan.text = reader.take_text();
-  format.details = reader.details() || plan.parameters.n > 1;
-  format.full_text = reader.full_text();
-  format.inputs = inputs;
-  format.top_tokens = plan.parameters.top_n_tokens > 0;
-  format.tokenizer = model.tokenizer;
+  PredictionFormat format = make_format(reader, plan, inputs, model);
   plan.keep_tokens = format.details;
   plan.writer = make_prediction_writer(std::move(format));
   return plan;

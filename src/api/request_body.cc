@@ -62,15 +62,14 @@ bool says_json(std::string_view type) {
 
 }  // namespace
 
-boost::json::object parse_body(const HttpRequest& request, int parse_status) {
+boost::json::value parse_value(const HttpRequest& request, int parse_status) {
   const std::size_t values = count_values(request.body);
   if (values > kMaxJsonValues) {
     fail_body(parse_status,
               fmt::format("The request has {} JSON values; at most {} are taken", values, kMaxJsonValues));
   }
-  boost::json::value parsed;
   try {
-    parsed = core::parse_json(request.body, "the request");
+    return core::parse_json(request.body, "the request");
   } catch (const core::Error& error) {
     const std::string type = media_type(request);
     if (says_json(type)) fail_body(parse_status, error.what());
@@ -78,13 +77,19 @@ boost::json::object parse_body(const HttpRequest& request, int parse_status) {
               fmt::format("The content type {} is not supported: send a JSON object as application/json ({})",
                           core::quoted(type), error.what()));
   }
-  if (!parsed.is_object()) {
-    fail_body(parse_status, fmt::format("Invalid request payload. Request payload should be a json object "
-                                        "specifying the 'inputs' field (or prompt, or messages). Received "
-                                        "payload {}",
-                                        core::quoted(request.body)));
-  }
+}
+
+boost::json::object parse_body(const HttpRequest& request, int parse_status) {
+  boost::json::value parsed = parse_value(request, parse_status);
+  if (!parsed.is_object()) fail_not_object(request, parse_status);
   return std::move(parsed.get_object());
+}
+
+void fail_not_object(const HttpRequest& request, int parse_status) {
+  fail_body(parse_status, fmt::format("Invalid request payload. Request payload should be a json object "
+                                      "specifying the 'inputs' field (or prompt, or messages). Received "
+                                      "payload {}",
+                                      core::quoted(request.body)));
 }
 
 }  // namespace peregrine::api

@@ -14,7 +14,7 @@ struct FixedRoute {
   Endpoint endpoint;
 };
 
-constexpr std::array<FixedRoute, 9> kFixedRoutes = {{
+constexpr std::array<FixedRoute, 13> kFixedRoutes = {{
     {"/ping", Endpoint::kPing},
     {"/livez", Endpoint::kLive},
     {"/readyz", Endpoint::kReady},
@@ -23,6 +23,10 @@ constexpr std::array<FixedRoute, 9> kFixedRoutes = {{
     {"/invocations", Endpoint::kInvocations},
     {"/v1/completions", Endpoint::kCompletions},
     {"/v1/chat/completions", Endpoint::kChat},
+    {"/v1/embeddings", Endpoint::kEmbeddings},
+    {"/rerank", Endpoint::kRerank},
+    {"/v1/rerank", Endpoint::kRerank},
+    {"/v2/rerank", Endpoint::kRerank},
     {"/v1/models", Endpoint::kModels},
 }};
 
@@ -122,6 +126,8 @@ std::string_view allowed_methods(Endpoint endpoint) {
       return "GET, HEAD";
     case Endpoint::kCompletions:
     case Endpoint::kChat:
+    case Endpoint::kEmbeddings:
+    case Endpoint::kRerank:
       return "POST";
   }
   return "";

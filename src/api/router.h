@@ -23,6 +23,8 @@ enum class Endpoint : std::uint8_t {
   kManagement,   ///< Management of models, which is not there yet.
   kCompletions,
   kChat,
+  kEmbeddings,
+  kRerank,
   kModels,
   kModel,  ///< /v1/models/{model}
 };

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "api/dialects.h"
+#include "api/encoder_dialects.h"
 #include "api/errors.h"
 #include "api/health.h"
 #include "api/json_output.h"
@@ -156,6 +157,8 @@ class ApiService : public Service {
         return answer_invocation(request, route, log, std::move(wake));
       case Endpoint::kCompletions:
       case Endpoint::kChat:
+      case Endpoint::kEmbeddings:
+      case Endpoint::kRerank:
         return answer_open_ai(request, route.endpoint, log, std::move(wake));
       case Endpoint::kModels:
       case Endpoint::kModel:
@@ -211,11 +214,56 @@ class ApiService : public Service {
     const ServedModel* model = named_model(route, properties);
     if (request.method == "OPTIONS") return json_reply(std::string(kEmptyObject));
     check_properties(properties);
-    const object body = request.body.empty() ? object{{"inputs", ""}} : parse_body(request, 424);
+    const object body = read_lmi_body(request, model);
     if (model == nullptr) model = &model_of_body(body);
     log->model = model->model->name();
+    if (!model->model->limits().generates()) {
+      return start(*model, read_lmi_encoder(body, *model, log->request_id), log, std::move(wake));
+    }
     const DialectContext context{log->request_id, std::time(nullptr), false};
     return start(*model, read_lmi(body, *model, context), log, std::move(wake));
+  }
+
+  /// The body of an LMI request to `model`, or (null) to one that it names itself. A list is the inputs of an
+  /// encoder.
+  object read_lmi_body(const HttpRequest& request, const ServedModel* model) const {
+    if (request.body.empty()) return {{"inputs", ""}};
+    boost::json::value parsed = parse_value(request, 424);
+    if (parsed.is_object()) return std::move(parsed.get_object());
+    if (model == nullptr && served_.size() == 1) model = &served_.front();
+    if (!parsed.is_array() || model == nullptr || model->model->limits().generates()) {
+      fail_not_object(request, 424);
+    }
+    return {{"inputs", std::move(parsed)}};
+  }
+
+  /// What an LMI request asks of an encoder: by its fields, and else what the model is served for.
+  static EncodePlan read_lmi_encoder(const object& body, const ServedModel& model,
+                                     const std::string& request_id) {
+    using configuration::Task;
+    const auto has = [&](std::string_view name) { return find_member(body, name) != nullptr; };
+    EncodePlan plan;
+    if (has("prompt") || has("messages")) {
+      require_task(model, Task::kGenerate);
+    } else if (has("query")) {
+      plan = read_rerank(body, model, request_id);
+    } else if (has("input") && !has("inputs")) {
+      plan = read_embeddings(body, model);
+    } else if (has("key") && !has("inputs")) {
+      plan = read_lmi_pairs({{"inputs", body}}, model);
+    } else if (!has("inputs")) {
+      throw StatusError(424, ErrorKind::kInvalidArgument, "",
+                        "Input Parsing failed. Ensure that the request payload is valid. Invalid request "
+                        "payload. It must contain inputs, input, or query.");
+    } else if (task_of(model) == Task::kRerank || has_pairs(body)) {
+      plan = read_lmi_pairs(body, model);
+    } else if (task_of(model) == Task::kClassify) {
+      plan = read_lmi_classification(body, model);
+    } else {
+      plan = read_lmi_embedding(body, model);
+    }
+    plan.error_style = ErrorStyle::kInference;
+    return plan;
   }
 
   /// The model that path, query, headers or custom attributes name; null where none does.
@@ -267,6 +315,21 @@ class ApiService : public Service {
     const ServedModel& model = open_ai_model(body);
     log->model = model.model->name();
     const DialectContext context{log->request_id, std::time(nullptr), true};
+    if (endpoint == Endpoint::kEmbeddings) {
+      return start(model, read_embeddings(body, model), log, std::move(wake));
+    }
+    if (endpoint == Endpoint::kRerank) {
+      EncodePlan plan = read_rerank(body, model, log->request_id);
+      plan.error_style = is_open_ai(request.path) ? ErrorStyle::kOpenAi : ErrorStyle::kInference;
+      return start(model, std::move(plan), log, std::move(wake));
+    }
+    if (!model.model->limits().generates()) {
+      // LMI has the path of chats as another name of /invocations.
+      if (endpoint == Endpoint::kCompletions || find_member(body, "messages") != nullptr) {
+        require_task(model, configuration::Task::kGenerate);
+      }
+      return start(model, read_lmi_encoder(body, model, log->request_id), log, std::move(wake));
+    }
     if (endpoint == Endpoint::kCompletions) {
       return start(model, read_completion(body, model, context), log, std::move(wake));
     }
@@ -314,11 +377,25 @@ class ApiService : public Service {
     return out + fmt::format(",\"object\":\"model\",\"created\":{},\"owned_by\":\"peregrine\"}}", created_);
   }
 
-  /// Starts to generate. A model that takes nothing now says so in DJL Serving's terms.
+  /// Starts to generate.
   static std::unique_ptr<Exchange> start(const ServedModel& model, GenerationPlan plan,
                                          const std::shared_ptr<RequestLog>& log, std::function<void()> wake) {
-    try {
+    return started(model, [&] {
       return start_generation(model, std::move(plan), log->request_id, log, std::move(wake));
+    });
+  }
+
+  /// Starts to encode.
+  static std::unique_ptr<Exchange> start(const ServedModel& model, EncodePlan plan,
+                                         const std::shared_ptr<RequestLog>& log, std::function<void()> wake) {
+    return started(model, [&] { return start_encoding(model, std::move(plan), log, std::move(wake)); });
+  }
+
+  /// What `begin` gives. A model that takes nothing now says so in DJL Serving's terms.
+  template <typename Begin>
+  static std::unique_ptr<Exchange> started(const ServedModel& model, const Begin& begin) {
+    try {
+      return begin();
     } catch (const core::Error& error) {
       if (error.kind() != ErrorKind::kOverloaded) throw;
       const auto state = model.model->status().state;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <boost/json/parse.hpp>
+#include <utility>
 
 #include "text/tokenizer.h"
 
@@ -13,8 +14,13 @@ namespace {
 
 class FakeGeneration : public serving::Generation {
  public:
-  FakeGeneration(FakeModel& model, Script script, std::int32_t sequences, std::function<void()> wake)
-      : model_(model), script_(std::move(script)), sequences_(sequences), wake_(std::move(wake)) {
+  FakeGeneration(FakeModel& model, const serving::GenerationRequest& request, Script script,
+                 std::function<void()> wake)
+      : model_(model),
+        script_(std::move(script)),
+        prompt_(scored_prompt(request)),
+        sequences_(request.parameters.reported_sequences()),
+        wake_(std::move(wake)) {
     ++model_.alive;
     wake_();
   }
@@ -44,13 +50,30 @@ class FakeGeneration : public serving::Generation {
   serving::Timing timing() const override { return {.queued_seconds = 0.25, .first_token_seconds = 0.5}; }
 
  private:
-  serving::SequenceUpdate update(std::int32_t index, const std::vector<std::int32_t>& ids) const {
+  /// What comes with the first take(): position p of the prompt has -p / 8, and its alternatives begin with
+  /// the token itself.
+  static std::vector<generation::SampledToken> scored_prompt(const serving::GenerationRequest& request) {
+    std::vector<generation::SampledToken> out;
+    const auto top = request.parameters.prompt_logprobs;
+    for (std::size_t p = 1; top && p < request.prompt_ids.size(); ++p) {
+      generation::SampledToken token;
+      token.token = {request.prompt_ids[p], -static_cast<float>(p) / 8.0f};
+      for (std::int32_t k = 0; k < *top; ++k) {
+        token.top.push_back({token.token.id + k, token.token.log_prob - static_cast<float>(k)});
+      }
+      out.push_back(std::move(token));
+    }
+    return out;
+  }
+
+  serving::SequenceUpdate update(std::int32_t index, const std::vector<std::int32_t>& ids) {
     serving::SequenceUpdate update;
     update.sequence = index;
+    if (index == 0) update.prompt = std::exchange(prompt_, {});
     for (std::size_t k = given_; k < std::min(given_ + script_.chunk, ids.size()); ++k) {
       // Alternatives are made up: the token itself and its neighbour.
       generation::SampledToken token;
-      token.token = {ids[k], script_.log_prob.value_or(-0.5f - static_cast<float>(k))};
+      token.token = {ids[k], log_prob(static_cast<std::size_t>(index), k)};
       token.top = {{ids[k], -0.5f}, {ids[k] + 1, -1.5f}};
       update.tokens.push_back(std::move(token));
     }
@@ -59,12 +82,20 @@ class FakeGeneration : public serving::Generation {
     if (!script_.failure && (script_.finish_apart ? before : last)) {
       update.finish = script_.finish;
       update.error = script_.error;
+      const auto place = static_cast<std::size_t>(index);
+      if (place < script_.scores.size()) update.score = script_.scores[place];
     }
     return update;
   }
 
+  float log_prob(std::size_t sequence, std::size_t position) const {
+    if (sequence < script_.log_probs.size()) return script_.log_probs[sequence];
+    return script_.log_prob.value_or(-0.5f - static_cast<float>(position));
+  }
+
   FakeModel& model_;
   Script script_;
+  std::vector<generation::SampledToken> prompt_;
   std::int32_t sequences_;
   std::function<void()> wake_;
   std::size_t given_ = 0;
@@ -112,8 +143,12 @@ std::unique_ptr<serving::Generation> FakeModel::generate(serving::GenerationRequ
                                                          std::function<void()> wake) {
   if (refusal && requests.size() >= refuse_from.value_or(0)) throw core::Error(*refusal);
   requests.push_back(std::move(request));
-  return std::make_unique<FakeGeneration>(*this, script(requests.back()), requests.back().parameters.n,
-                                          std::move(wake));
+  return std::make_unique<FakeGeneration>(*this, requests.back(), script(requests.back()), std::move(wake));
+}
+
+std::unique_ptr<serving::Encoding> FakeModel::encode(serving::EncodeRequest request,
+                                                     std::function<void()> wake) {
+  return encoder.encode(std::move(request), std::move(wake));
 }
 
 std::string Answer::header(std::string_view name) const {

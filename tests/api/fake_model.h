@@ -14,6 +14,7 @@
 #include "api/exchange.h"
 #include "core/error.h"
 #include "serving/model.h"
+#include "support/fake_encoder.h"
 
 namespace peregrine::testing {
 
@@ -27,6 +28,8 @@ struct Script {
   std::size_t chunk = 1;                 ///< Tokens of each sequence that one take() gives.
   bool finish_apart = false;             ///< The end comes without tokens.
   std::optional<core::Error> failure{};  ///< Thrown by the take() after the last token, instead of an end.
+  std::vector<float> scores{};           ///< Of the sequences, with their ends.
+  std::vector<float> log_probs{};        ///< Of all tokens of each sequence, in place of log_prob.
 };
 
 /// A model without an engine: examples/shakespeare's files, and answers as a script says. What it was asked
@@ -44,6 +47,7 @@ class FakeModel : public serving::Model {
   std::optional<std::size_t> refuse_from;  ///< ... but only from this request on.
   serving::ModelStatus state;
   serving::Limits bounds;
+  FakeEncoder encoder;
   int alive = 0;      ///< Generations that exist.
   int cancelled = 0;  ///< Generations that were destroyed before their end.
 
@@ -56,6 +60,11 @@ class FakeModel : public serving::Model {
   serving::Limits limits() const override;
   std::unique_ptr<serving::Generation> generate(serving::GenerationRequest request,
                                                 std::function<void()> wake) override;
+  std::unique_ptr<serving::Encoding> encode(serving::EncodeRequest request,
+                                            std::function<void()> wake) override;
+  void set_vocabulary(std::shared_ptr<const std::vector<std::string>> bytes) override { vocabulary = bytes; }
+
+  std::shared_ptr<const std::vector<std::string>> vocabulary;
 
  private:
   std::string name_;

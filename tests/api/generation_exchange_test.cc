@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -24,10 +25,16 @@ class PlainWriter : public AnswerWriter {
     return head;
   }
   ErrorStyle error_style() const override { return ErrorStyle::kInference; }
+  void add_prompt(std::size_t prompt, std::vector<generation::SampledToken> tokens) override {
+    prompts_ += "<" + std::to_string(prompt);
+    for (const auto& token : tokens) prompts_ += " " + std::to_string(token.token.id);
+    prompts_ += ">";
+  }
   void write_whole(std::span<const SequenceAnswer> answers, std::string& body) override {
+    body += prompts_;
     for (const auto& answer : answers) body += "[" + summary(answer) + "]";
   }
-  void begin_stream(std::string& body) override { body += "begin "; }
+  void begin_stream(std::string& body) override { body += prompts_ + "begin "; }
   void write_tokens(std::size_t index, const SequenceAnswer& answer, std::span<const TextToken> tokens,
                     std::string& body) override {
     ASSERT_FALSE(tokens.empty());
@@ -47,6 +54,7 @@ class PlainWriter : public AnswerWriter {
   }
 
  private:
+  std::string prompts_;
   static std::string summary(const SequenceAnswer& answer) {
     return answer.text + "|" + to_string(answer.finish.value_or(generation::FinishReason::kError)) + "|" +
            std::to_string(answer.token_count) + "|" + std::to_string(answer.tokens.size());
@@ -61,6 +69,7 @@ class GenerationExchangeTest : public ::testing::Test {
     GenerationPlan plan;
     plan.prompts.assign(prompts, {1, 2, 3});
     plan.parameters.n = n;
+    plan.parameters.best_of = n;
     plan.streaming = streaming;
     plan.writer = std::make_unique<PlainWriter>();
     return plan;
@@ -163,6 +172,82 @@ TEST_F(GenerationExchangeTest, StoppedSequencesWaitForTheirSisters) {
   EXPECT_NE(whole.find("!a|stop_sequence|1|0"), std::string::npos) << whole;
   EXPECT_NE(whole.find("!c c c c c c c|length"), std::string::npos) << whole;
   EXPECT_EQ(whole.find("b"), whole.find("begin")) << whole;
+}
+
+/// The texts of a whole answer, one after the other.
+std::string texts(const std::string& whole) {
+  std::string out;
+  for (std::size_t at = whole.find('['); at != std::string::npos; at = whole.find('[', at + 1)) {
+    out += whole.substr(at + 1, whole.find('|', at) - at - 1) + ";";
+  }
+  return out;
+}
+
+TEST_F(GenerationExchangeTest, TheBestAreThoseWithTheHighestLogProbabilityPerToken) {
+  model_.script = [](const serving::GenerationRequest&) {
+    Script script;
+    for (const char* text : {"a", "b", "c", "d", "e"}) script.tokens.push_back(testing::tokens_of(text));
+    script.log_probs = {-3, -1, -2, -0.5f, std::numeric_limits<float>::quiet_NaN()};
+    return script;
+  };
+  auto best = plan(false, 2, 2);
+  best.parameters.best_of = 5;
+  EXPECT_EQ(texts(run(std::move(best))), "d;b;d;b;");
+  EXPECT_EQ(model_.requests.back().parameters.best_of, 5);
+  EXPECT_EQ(texts(run(plan(false, 1, 5))), "a;b;c;d;e;") << "all of them are in their own order";
+  auto sorted = plan(false, 1, 5);
+  sorted.best_first = true;
+  EXPECT_EQ(texts(run(std::move(sorted))), "d;b;c;a;e;");
+}
+
+TEST_F(GenerationExchangeTest, WhatAStopStringCutDoesNotCount) {
+  // Each token is less likely than the one before: the short one is the best only because it was cut.
+  model_.script = [](const serving::GenerationRequest&) {
+    return Script{.tokens = {testing::tokens_of("a a a a"), testing::tokens_of("b. b b b b b b b b b"),
+                             testing::tokens_of(". c c c c c")}};
+  };
+  auto best = plan(false, 1, 2);
+  best.parameters.best_of = 3;
+  best.text.stop = {"."};
+  EXPECT_EQ(texts(run(std::move(best))), "b;a a a a;") << "one of which nothing is left is the last";
+}
+
+TEST_F(GenerationExchangeTest, HypothesesKeepTheirOrderAndStopInTheEngine) {
+  model_.script = [](const serving::GenerationRequest&) {
+    return Script{.tokens = {testing::tokens_of("one. two"), testing::tokens_of("three")},
+                  .scores = {-0.25f, -0.5f},
+                  .log_probs = {-9, -1}};
+  };
+  auto beams = plan(false, 1, 2);
+  beams.parameters.best_of = 1;
+  beams.parameters.num_beams = 4;
+  beams.text.stop = {"."};
+  EXPECT_EQ(texts(run(std::move(beams))), "one;three;");
+  EXPECT_EQ(model_.requests.back().parameters.stop_strings, std::vector<std::string>{"."});
+  auto sampled = plan(false);
+  sampled.text.stop = {"."};
+  run(std::move(sampled));
+  EXPECT_TRUE(model_.requests.back().parameters.stop_strings.empty()) << "the server finds them";
+}
+
+TEST_F(GenerationExchangeTest, ATextForAnEncoderIsNoBeginning) {
+  answer_with("abc");
+  auto encoded = plan(false);
+  encoded.decoder_start = 7;
+  run(std::move(encoded));
+  EXPECT_EQ(model_.requests.back().prompt_ids, std::vector<std::int32_t>{7});
+  EXPECT_EQ(model_.requests.back().encoder_ids, (std::vector<std::int32_t>{1, 2, 3}));
+  EXPECT_EQ(log_->prompt_tokens, 3u);
+}
+
+TEST_F(GenerationExchangeTest, PromptsAreToldBeforeTheirAnswers) {
+  answer_with("ab");
+  auto whole = plan(false, 2);
+  whole.parameters.prompt_logprobs = 0;
+  EXPECT_TRUE(run(std::move(whole)).starts_with("<0 2 3><1 2 3>["));
+  auto streamed = plan(true);
+  streamed.parameters.prompt_logprobs = 0;
+  EXPECT_TRUE(run(std::move(streamed)).starts_with("<0 2 3>begin "));
 }
 
 TEST_F(GenerationExchangeTest, AnErrorBeforeTheFirstTokenHasAStatus) {

@@ -271,10 +271,9 @@ TEST_F(PredictionsTest, WrongParametersAre400AndNamed) {
             "parameters.suppress_tokens[1] must be a token id (0 to 2147483647), found the string 'x'");
   EXPECT_THAT(error(R"({"eos_token_id":5000})"),
               HasSubstr("parameters.eos_token_id must hold token ids from 0"));
-  EXPECT_THAT(error(R"({"num_beams":4})"), HasSubstr("parameters.num_beams must be 1"));
-  EXPECT_THAT(error(R"({"decoder_input_details":true})"),
-              HasSubstr("parameters.decoder_input_details is not"));
-  EXPECT_THAT(error(R"({"prompt_logprobs":1})"), HasSubstr("parameters.prompt_logprobs"));
+  EXPECT_THAT(error(R"({"num_beams":0})"), HasSubstr("parameters.num_beams must be an integer from 1"));
+  EXPECT_THAT(error(R"({"num_beams":2,"n":3})"), HasSubstr("parameters.n must be at most num_beams"));
+  EXPECT_THAT(error(R"({"guided_json":{"a":1}})"), HasSubstr("parameters.guided_json is not supported"));
   EXPECT_THAT(error(R"({"stop":[""]})"), HasSubstr("parameters.stop[0] must be a string of 1 to 1024 bytes"));
   EXPECT_THAT(error(R"({"n":33,"temperature":1})"), HasSubstr("parameters.n must be at most 32"));
   EXPECT_THAT(error(R"({"max_new_tokens":5,"max_tokens":6})"), HasSubstr("two names of one thing"));

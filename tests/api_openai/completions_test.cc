@@ -145,7 +145,14 @@ TEST_F(CompletionsTest, Ranges) {
                              R"("frequency_penalty":-3)",
                              R"("n":0)",
                              R"("n":33)",
-                             R"("best_of":2)",
+                             R"("best_of":2,"n":3)",
+                             R"("best_of":33)",
+                             R"("prompt_logprobs":21)",
+                             R"("prompt_logprobs":-1)",
+                             R"("length_penalty":"x")",
+                             R"("early_stopping":"x")",
+                             R"("bad_words":"x")",
+                             R"("bad_words":[""])",
                              R"("best_of":0)",
                              R"("max_tokens":0)",
                              R"("max_tokens":2147483648)",
@@ -174,15 +181,13 @@ TEST_F(CompletionsTest, Ranges) {
 
 TEST_F(CompletionsTest, UnsupportedIsRefusedAndOffIsAccepted) {
   for (const char* member :
-       {R"("suffix":"x")", R"("logit_bias":{"5":1})", R"("use_beam_search":true)",
-        R"("allowed_token_ids":[1])", R"("bad_words":["x"])", R"("prompt_logprobs":1)",
+       {R"("suffix":"x")", R"("logit_bias":{"5":1})", R"("allowed_token_ids":[1])",
         R"("guided_json":{"type":"object"})", R"("response_format":{"type":"json_object"})",
         R"("response_format":{"type":"json_schema"})", R"("structured_outputs":{"regex":"x"})"}) {
     const std::string name = std::string(member).substr(1, std::string(member).find('"', 1) - 1);
     EXPECT_EQ(refused_with(member), name) << member;
     EXPECT_NE(message(member).find("not supported yet"), std::string::npos) << message(member);
   }
-  EXPECT_EQ(refused_with(R"("echo":true,"logprobs":1)"), "echo");
   EXPECT_EQ(refused_with(R"("response_format":{"type":"xml"})"), "response_format.type");
   EXPECT_EQ(refused_with(R"("response_format":{})"), "response_format.type");
   EXPECT_EQ(
@@ -190,6 +195,66 @@ TEST_F(CompletionsTest, UnsupportedIsRefusedAndOffIsAccepted) {
                    R"("use_beam_search":false,"best_of":1,"user":"me","metadata":{"a":"b"},"store":true,)"
                    R"("service_tier":"auto","never_heard_of":[1])"),
       "");
+}
+
+TEST_F(CompletionsTest, BestOfAndBeams) {
+  const generation::Parameters best = parameters(R"("n":2,"best_of":5)");
+  EXPECT_EQ(best.n, 2);
+  EXPECT_EQ(best.computed_sequences(), 5);
+  EXPECT_EQ(best.num_beams, 1);
+  EXPECT_TRUE(best.do_sample);
+  const generation::Parameters beams =
+      parameters(R"("n":2,"best_of":4,"use_beam_search":true,"length_penalty":0.5,"early_stopping":true)");
+  EXPECT_EQ(beams.num_beams, 4);
+  EXPECT_EQ(beams.reported_sequences(), 2);
+  EXPECT_EQ(beams.length_penalty, 0.5f);
+  EXPECT_EQ(beams.early_stopping, generation::EarlyStopping::kTrue);
+  EXPECT_FALSE(beams.do_sample);
+  EXPECT_EQ(parameters(R"("use_beam_search":true,"n":3)").num_beams, 3);
+  const generation::Parameters one = parameters(R"("use_beam_search":true)");
+  EXPECT_EQ(one.num_beams, 1);
+  EXPECT_FALSE(one.do_sample) << "a beam of one is greedy";
+  // What is known only at the end is not streamed.
+  EXPECT_EQ(refused_with(R"("stream":true,"best_of":2)"), "best_of");
+  EXPECT_EQ(refused_with(R"("stream":true,"best_of":2,"use_beam_search":true)"), "best_of");
+  EXPECT_EQ(refused_with(R"("stream":true,"n":2,"use_beam_search":true)"), "n");
+  EXPECT_EQ(refused_with(R"("stream":true,"n":2,"best_of":2)"), "");
+  EXPECT_EQ(refused_with(R"("stream":true,"prompt_logprobs":1)"), "prompt_logprobs");
+}
+
+TEST_F(CompletionsTest, WordsThatMayNotAppear) {
+  const auto word = ids("Romeo");
+  const auto behind_a_blank = ids(" Romeo");
+  EXPECT_THAT(parameters(R"("bad_words":["Romeo"])").bad_words_ids,
+              ::testing::ElementsAre(word, behind_a_blank));
+}
+
+TEST_F(CompletionsTest, PromptLogProbs) {
+  EXPECT_EQ(parameters(R"("prompt_logprobs":3)").prompt_logprobs, 3);
+  EXPECT_EQ(parameters(R"("echo":true,"logprobs":2)").prompt_logprobs, 2);
+  EXPECT_EQ(parameters(R"("echo":true,"logprobs":2,"prompt_logprobs":4)").prompt_logprobs, 4);
+  EXPECT_FALSE(parameters(R"("echo":true)").prompt_logprobs.has_value());
+}
+
+TEST_F(CompletionsTest, ATextForAnEncoder) {
+  model_->model_limits.encoder_decoder = true;
+  model_->model_limits.max_model_length = 8;
+  // The example has no token to begin with but this one.
+  const auto start = model_->directory().info().bos_token_id;
+  ASSERT_TRUE(start.has_value());
+  const GenerationPlan plan = completion(R"({"prompt":[1,2,3,4,5,6,7,8],"max_tokens":7})");
+  EXPECT_EQ(plan.decoder_start, start);
+  EXPECT_EQ(plan.prompts[0].size(), 8u) << "it takes nothing of the answer's room";
+  EXPECT_EQ(plan.parameters.max_new_tokens, 7);
+  EXPECT_EQ(refused(R"({"prompt":[1,2,3,4,5,6,7,8,9]})"), "prompt");
+  EXPECT_EQ(refused(R"({"prompt":[1,2],"max_tokens":8})"), "max_tokens");
+  // The end that a text was given stays.
+  EXPECT_EQ(completion(R"({"prompt":[1,2,3,4],"truncate_prompt_tokens":2})").prompts, (Prompts{{1, 2}}));
+  EXPECT_EQ(completion(R"({"prompt":[1,2,3,0],"truncate_prompt_tokens":2})").prompts, (Prompts{{1, 0}}));
+  EXPECT_EQ(completion(R"({"prompt":[1,2,3,4,5,6,7,8,9],"truncate_prompt_tokens":-1})").prompts[0].size(),
+            8u);
+  EXPECT_EQ(refused_with(R"("prompt_logprobs":1)"), "prompt_logprobs");
+  EXPECT_EQ(refused_with(R"("echo":true,"logprobs":1)"), "echo");
 }
 
 TEST_F(CompletionsTest, StreamOptions) {

@@ -63,14 +63,22 @@ constexpr Field kCommonFields[] = {
     {"response_format", kObject},
     {"echo", kBool | kNumber | kString | kArray | kObject},
     {"logit_bias", kAnything},
-    {"use_beam_search", kAnything},
-    {"prompt_logprobs", kAnything},
+    {"use_beam_search", kBool},
+    {"length_penalty", kNumber},
+    {"early_stopping", kBool | kString},
+    {"bad_words", kArray},
+    {"prompt_logprobs", kNumber},
     {"something_unknown", kAnything},
 };
 constexpr Field kCompletionFields[] = {
     {"prompt", kString | kArray},
     {"logprobs", kNumber},
     {"suffix", kAnything},
+};
+// Fields whose values count only where the answer is not streamed.
+constexpr Field kSequenceFields[] = {
+    {"best_of", kNumber},         {"n", kNumber},        {"use_beam_search", kBool},
+    {"prompt_logprobs", kNumber}, {"logprobs", kNumber},
 };
 constexpr Field kChatFields[] = {
     {"messages", kArray},
@@ -192,6 +200,8 @@ TEST_F(MalformedTest, Completions) {
     check(Route::kCompletions, needs_no_stream ? object{{"prompt", "ROMEO:"}} : good, field);
   }
   for (const Field& field : kCompletionFields) check(Route::kCompletions, good, field);
+  const object whole = boost::json::parse(R"({"prompt":"ROMEO:","echo":true})").as_object();
+  for (const Field& field : kSequenceFields) check(Route::kCompletions, whole, field);
   EXPECT_GT(refused_, tried_ / 2);
 }
 

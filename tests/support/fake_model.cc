@@ -20,7 +20,8 @@ class FakeModel::Running : public serving::Generation {
         vocab_size_(model.model_limits.vocab_size),
         top_(request.parameters.top_n_tokens),
         wake_(std::move(wake)) {
-    for (std::int32_t i = 0; i < request.parameters.n; ++i) {
+    if (request.parameters.prompt_logprobs) score_prompt(request);
+    for (std::int32_t i = 0; i < request.parameters.reported_sequences(); ++i) {
       FakeSequence sequence = model.answer ? model.answer(request, i) : FakeSequence{};
       const auto most = static_cast<std::size_t>(request.parameters.max_new_tokens);
       if (sequence.tokens.size() > most) {
@@ -60,6 +61,7 @@ class FakeModel::Running : public serving::Generation {
     const FakeSequence& sequence = sequences_[static_cast<std::size_t>(index)];
     serving::SequenceUpdate out;
     out.sequence = index;
+    if (index == 0) out.prompt = std::exchange(prompt_, {});
     const std::size_t end =
         step_ == 0 ? sequence.tokens.size() : std::min(sequence.tokens.size(), given_ + step_);
     for (std::size_t i = given_; i < end; ++i) out.tokens.push_back(sampled(sequence, i));
@@ -75,8 +77,20 @@ class FakeModel::Running : public serving::Generation {
     const std::int32_t id = sequence.tokens[position];
     const float log_prob =
         position < sequence.log_probs.size() ? sequence.log_probs[position] : fake_log_prob(position);
-    SampledToken out{{id, log_prob}, {}};
-    for (std::int32_t i = 0; i < top_; ++i) {
+    return with_top({id, log_prob}, top_);
+  }
+
+  void score_prompt(const serving::GenerationRequest& request) {
+    for (std::size_t p = 1; p < request.prompt_ids.size(); ++p) {
+      const float log_prob = -static_cast<float>(p) / 8.0f;
+      prompt_.push_back(with_top({request.prompt_ids[p], log_prob}, *request.parameters.prompt_logprobs));
+    }
+  }
+
+  SampledToken with_top(generation::TokenLogProb token, std::int32_t count) const {
+    const auto [id, log_prob] = token;
+    SampledToken out{token, {}};
+    for (std::int32_t i = 0; i < count; ++i) {
       out.top.push_back({static_cast<std::int32_t>((id + i) % std::max<std::int64_t>(vocab_size_, 1)),
                          log_prob - 0.5f * static_cast<float>(i)});
     }
@@ -90,6 +104,7 @@ class FakeModel::Running : public serving::Generation {
   std::int64_t vocab_size_;
   std::int32_t top_;
   std::function<void()> wake_;
+  std::vector<SampledToken> prompt_;
   std::vector<FakeSequence> sequences_;
   std::vector<bool> ended_;
   std::size_t given_ = 0;  ///< Tokens of each sequence.
@@ -130,6 +145,11 @@ std::unique_ptr<serving::Generation> FakeModel::generate(serving::GenerationRequ
     seen_->requests.push_back(request);
   }
   return std::make_unique<Running>(*this, request, std::move(wake));
+}
+
+std::unique_ptr<serving::Encoding> FakeModel::encode(serving::EncodeRequest request,
+                                                     std::function<void()> wake) {
+  return encoder.encode(std::move(request), std::move(wake));
 }
 
 }  // namespace peregrine::testing

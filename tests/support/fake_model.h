@@ -13,6 +13,7 @@
 
 #include "core/error.h"
 #include "serving/model.h"
+#include "support/fake_encoder.h"
 
 namespace peregrine::testing {
 
@@ -30,7 +31,8 @@ struct FakeSequence {
 /// A model that computes nothing and answers at once, on the thread that asks: with what a test gives it. The
 /// log-probability of token i of a sequence is fake_log_prob(i); of top_n_tokens alternatives the first is
 /// the token itself, the others are the ids behind it, each 0.5 less likely. All functions may be called from
-/// any thread; the fields are to be set before.
+/// any thread; the fields are to be set before. Where a prompt's log-probabilities are asked for, its token
+/// at position p has -p / 8 and alternatives by the same rule, and all come with the first take().
 class FakeModel : public serving::Model {
  public:
   /// Serves as `name`; config.json and generation_config.json are read from `directory`.
@@ -46,6 +48,7 @@ class FakeModel : public serving::Model {
   std::optional<core::Error> failure;
   std::size_t failure_after = 0;
 
+  FakeEncoder encoder;
   serving::Limits model_limits;
   serving::ModelStatus model_status;
   configuration::ModelOptions model_options;
@@ -66,6 +69,9 @@ class FakeModel : public serving::Model {
   serving::Limits limits() const override;
   std::unique_ptr<serving::Generation> generate(serving::GenerationRequest request,
                                                 std::function<void()> wake) override;
+  std::unique_ptr<serving::Encoding> encode(serving::EncodeRequest request,
+                                            std::function<void()> wake) override;
+  void set_vocabulary(std::shared_ptr<const std::vector<std::string>> bytes) override { (void)bytes; }
 
  private:
   class Running;

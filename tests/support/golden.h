@@ -28,7 +28,7 @@ struct GoldenCase {
 struct GoldenDecoder {
   std::vector<std::vector<std::int32_t>> prompts;  ///< Of an encoder-decoder: the texts.
   std::int32_t decoder_start = -1;                 ///< Of an encoder-decoder: what its answers begin with.
-  std::vector<std::vector<float>> last_logits;  ///< One row per prompt.
+  std::vector<std::vector<float>> last_logits;     ///< One row per prompt.
   std::size_t all_logits_prompt = 0;
   std::vector<std::vector<float>> all_logits;  ///< Positions x vocabulary.
   std::vector<GoldenGreedy> greedy;            ///< One per prompt.
