@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/bench_mixed.h"
 #include "cli/commands.h"
 #include "cli/json_output.h"
 #include "cli/session.h"
@@ -29,6 +30,7 @@ struct BenchFlags {
   std::int32_t decode_prompt_tokens = 32;
   std::int32_t new_tokens = 32;
   std::int32_t repeat = 3;
+  std::int32_t mixed = 0;
 };
 
 double seconds_since(Clock::time_point start) {
@@ -38,20 +40,37 @@ double seconds_since(Clock::time_point start) {
 /// What a token costs, from the model's shape: the matrices a decode step must read, and the layers'
 /// multiplications.
 struct Work {
-  double layer_weights = 0;  ///< Elements of all layers' matrices.
+  double layer_weights = 0;  ///< Elements of the matrices of all layers that a token goes through.
   double head_weights = 0;
+  double text_weights = 0;  ///< The same for a token of an encoder-decoder's text.
 
-  explicit Work(const model::DecoderConfig& config) {
+  explicit Work(const model::LoadedModel& model) {
+    const model::DecoderConfig& config = model.decoder->config();
     const double hidden = static_cast<double>(config.hidden_size);
     const double queries = static_cast<double>(config.heads) * config.head_dim;
     const double keys = static_cast<double>(config.kv_heads) * config.head_dim;
-    const double up = static_cast<double>(config.intermediate_size) * (config.gated_mlp ? 2 : 1);
-    layer_weights = config.layers * hidden *
-                    (2 * queries + 2 * keys + up + static_cast<double>(config.intermediate_size));
+    double mlp = static_cast<double>(config.intermediate_size) * (config.gated_mlp ? 3 : 2);
+    if (config.experts.count > 0) {
+      mlp = 3 * (config.experts.per_token * static_cast<double>(config.experts.intermediate_size) +
+                 static_cast<double>(config.experts.shared_intermediate_size));
+    }
+    layer_weights = config.layers * hidden * (2 * queries + 2 * keys + mlp);
     head_weights = hidden * static_cast<double>(config.vocab_size);
+    if (!model.encoder) return;
+    layer_weights += config.layers * hidden * 2 * queries;  // cross-attention's queries and output
+    const model::EncoderConfig& encoder = model.encoder->config();
+    const double width = static_cast<double>(encoder.heads) * encoder.head_dim;
+    text_weights =
+        encoder.layers * static_cast<double>(encoder.hidden_size) *
+            (4 * width + static_cast<double>(encoder.intermediate_size) * (encoder.gated_mlp ? 3 : 2)) +
+        config.layers * hidden * 2 * keys;
   }
-  /// Floating-point operations of a prompt whose last position alone needs logits; attention left out.
-  double prefill_flops(std::int32_t tokens) const { return 2 * (layer_weights * tokens + head_weights); }
+  /// Floating-point operations of a prompt (or text) whose last position alone needs logits; attention left
+  /// out.
+  double prefill_flops(std::int32_t tokens) const {
+    if (text_weights > 0) return 2 * (text_weights * tokens + layer_weights + head_weights);
+    return 2 * (layer_weights * tokens + head_weights);
+  }
   double decode_bytes(core::DType dtype) const {
     return (layer_weights + head_weights) * static_cast<double>(core::size_of(dtype));
   }
@@ -91,17 +110,6 @@ class DecodeMeter : public engine::EventSink {
   bool finished_ = false;
 };
 
-/// A prompt of fixed pseudo-random token ids (a linear congruential generator, Knuth's MMIX constants).
-std::vector<std::int32_t> bench_prompt(std::int32_t tokens, std::int64_t vocab_size, std::uint64_t seed) {
-  std::vector<std::int32_t> ids;
-  std::uint64_t state = seed + 1;
-  for (std::int32_t i = 0; i < tokens; ++i) {
-    state = state * 6364136223846793005u + 1442695040888963407u;
-    ids.push_back(static_cast<std::int32_t>((state >> 33) % static_cast<std::uint64_t>(vocab_size)));
-  }
-  return ids;
-}
-
 /// Runs `count` greedy requests that never end early; the time until the sink says that it has seen enough is
 /// the sink's.
 void run_requests(const Session& session, const BenchFlags& flags, std::int32_t count,
@@ -111,11 +119,12 @@ void run_requests(const Session& session, const BenchFlags& flags, std::int32_t 
   options.max_rolling_batch_prefill_tokens =
       std::max(options.max_rolling_batch_prefill_tokens, flags.prompt_tokens);
   options.max_model_length = prompt_tokens + new_tokens;
-  engine::Engine engine(*session.device, *session.model.decoder, options);
+  engine::Engine engine(*session.device, *session.model.decoder, options, session.model.encoder.get());
   for (std::int32_t i = 0; i < count; ++i) {
     engine::Request request;
     request.id = static_cast<engine::RequestId>(i);
-    request.prompt_ids = bench_prompt(prompt_tokens, session.model.decoder->config().vocab_size, request.id);
+    set_prompt(session, bench_prompt(prompt_tokens, session.model.decoder->config().vocab_size, request.id),
+               request);
     request.parameters.max_new_tokens = new_tokens;
     engine.submit(std::move(request));
   }
@@ -216,12 +225,14 @@ void report_model(const Session& session, const BenchFlags& flags, int threads, 
   report.member("dtype", json_string(core::to_string(decoder.types().weights)));
   report.member("compute_dtype", json_string(core::to_string(decoder.types().compute)));
   report.member("kv_cache_dtype", json_string(core::to_string(decoder.types().cache)));
-  report.member("weight_bytes", fmt::format("{}", decoder.weight_bytes()));
+  const std::size_t weight_bytes =
+      decoder.weight_bytes() + (session.model.encoder ? session.model.encoder->weight_bytes() : 0);
+  report.member("weight_bytes", fmt::format("{}", weight_bytes));
   report.number("load_seconds", session.load_seconds);
   report.line(fmt::format("{}: weights {}, arithmetic {}, cache {}, {:.2f} GB, loaded in {:.1f} s",
                           session.device->description(), core::to_string(decoder.types().weights),
                           core::to_string(decoder.types().compute), core::to_string(decoder.types().cache),
-                          static_cast<double>(decoder.weight_bytes()) / 1e9, session.load_seconds));
+                          static_cast<double>(weight_bytes) / 1e9, session.load_seconds));
 }
 
 void report_limits(const ops::cpu::Limits& limits, Report& report) {
@@ -264,22 +275,43 @@ void report_decode(const Session& session, const BenchFlags& flags, const Work& 
   report.member("decode", "[" + rows + "]");
 }
 
+void report_mixed(const Session& session, const BenchFlags& flags, Report& report) {
+  if (flags.mixed == 0) return;
+  const MixedResult result = run_mixed(session, flags.mixed);
+  const double tokens = static_cast<double>(result.new_tokens);
+  report.member("mixed",
+                fmt::format("{{\"requests\":{},\"new_tokens\":{},\"alone_tok_s\":{:.2f},\"together_tok_s\":"
+                            "{:.2f},\"differing\":{}}}",
+                            result.requests, result.new_tokens, tokens / result.alone_seconds,
+                            tokens / result.together_seconds, result.differing));
+  report.line(fmt::format(
+      "{} mixed requests (greedy, 4 beams, sampling), {} tokens: {:.1f} tokens/s one at a time, {:.1f} all "
+      "at once "
+      "({:.2f} times); {} answers differ",
+      result.requests, result.new_tokens, tokens / result.alone_seconds, tokens / result.together_seconds,
+      result.alone_seconds / result.together_seconds, result.differing));
+}
+
 void bench(BenchFlags& flags) {
   check(flags);
   if (!flags.dtype.empty()) flags.model.options.push_back("dtype=" + flags.dtype);
   if (!flags.quantize.empty()) flags.model.options.push_back("quantize=" + flags.quantize);
   const Session session = open_session(flags.model, read_options(flags.model));
+  if (!session.model.decoder) {
+    core::fail(core::ErrorKind::kUnsupported, "bench measures generation, and the model is an encoder");
+  }
   const int threads = session.options.cpu_threads > 0 ? session.options.cpu_threads : core::available_cpus();
   const ops::cpu::Limits limits = ops::cpu::measure_limits(threads, session.options.isa);
   const bool bf16 = session.model.decoder->types().compute == core::DType::kBF16;
   const Roofline roofline{limits.read_bandwidth, bf16 ? limits.bf16_rate : limits.f32_rate};
-  const Work work(session.model.decoder->config());
+  const Work work(session.model);
 
   Report report(flags.model.json);
   report_model(session, flags, threads, report);
   report_limits(limits, report);
   report_prefill(session, flags, work, roofline, report);
   report_decode(session, flags, work, roofline, report);
+  report_mixed(session, flags, report);
   report.finish();
 }
 
@@ -305,6 +337,10 @@ void add_bench(CLI::App& app) {
       ->capture_default_str();
   command->add_option("--repeat", flags->repeat, "Runs of each measurement; the median counts")
       ->capture_default_str();
+  command
+      ->add_option("--mixed", flags->mixed,
+                   "Also run so many requests of different kinds and lengths, one at a time and all at once")
+      ->check(CLI::Range(0, 4096));
   command->callback([flags] { bench(*flags); });
 }
 

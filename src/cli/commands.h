@@ -9,6 +9,7 @@
 namespace peregrine::cli {
 
 void add_generate(CLI::App& app);
+void add_embed(CLI::App& app);
 void add_logits(CLI::App& app);
 void add_tokenize(CLI::App& app);
 void add_detokenize(CLI::App& app);

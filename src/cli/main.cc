@@ -48,6 +48,7 @@ int run(int argc, char** argv) {
   app.parse_complete_callback([&] { peregrine::core::configure_logging(log_level); });
 
   peregrine::cli::add_generate(app);
+  peregrine::cli::add_embed(app);
   peregrine::cli::add_logits(app);
   peregrine::cli::add_tokenize(app);
   peregrine::cli::add_detokenize(app);

@@ -196,9 +196,11 @@ void print_welcome(const ServeFlags& flags, const serving::Models& models, std::
              "Serving {} on http://{}:{}\n"
              "Try it:\n"
              "  curl -s http://{}:{}{} -H 'Content-Type: application/json' \\\n"
-             "    -d '{{\"inputs\": \"ROMEO:\", \"parameters\": {{\"do_sample\": true, \"max_new_tokens\": "
-             "100}}}}'\n",
-             names, host, port, host, port, path);
+             "    -d '{}'\n",
+             names, host, port, host, port, path,
+             models.all().front()->limits().generates()
+                 ? R"({"inputs": "ROMEO:", "parameters": {"do_sample": true, "max_new_tokens": 100}})"
+                 : R"({"inputs": "What is the capital of France?"})");
 }
 
 /// Serves until a stop signal, then lets what runs finish. Returns the exit code.

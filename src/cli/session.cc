@@ -84,6 +84,20 @@ Session open_session(const ModelFlags& flags, configuration::ModelOptions option
   return {std::move(session), std::move(options)};
 }
 
+const model::Decoder& decoder_of(const Session& session) {
+  if (session.model.decoder) return *session.model.decoder;
+  core::fail(core::ErrorKind::kUnsupported,
+             "{} is an encoder, which does not generate; `peregrine embed` embeds texts with it",
+             session.model.directory.info().architecture);
+}
+
+const model::Encoder& encoder_of(const Session& session) {
+  if (session.model.encoder && !session.model.decoder) return *session.model.encoder;
+  core::fail(core::ErrorKind::kUnsupported,
+             "{} generates, and does not embed; `peregrine generate` continues texts with it",
+             session.model.directory.info().architecture);
+}
+
 std::vector<std::int32_t> parse_ids(const std::string& text, const std::string& flag) {
   std::vector<std::int32_t> ids;
   std::size_t begin = 0;

@@ -40,6 +40,12 @@ configuration::ModelOptions read_options(const ModelFlags& flags);
 /// terminal or the load is long.
 Session open_session(const ModelFlags& flags, configuration::ModelOptions options);
 
+/// The decoder of a model that generates. Throws Error(kUnsupported) for an encoder that stands alone.
+const model::Decoder& decoder_of(const Session& session);
+
+/// The encoder of a model that is only that. Throws Error(kUnsupported) for a model that generates.
+const model::Encoder& encoder_of(const Session& session);
+
 /// Token ids of "1,2,3". Throws Error(kInvalidArgument) that names `flag` and the part that is not an id.
 std::vector<std::int32_t> parse_ids(const std::string& text, const std::string& flag);
 

@@ -4,8 +4,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <boost/json/serialize.hpp>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
+#include <utility>
 
 #include "core/files.h"
 #include "core/json.h"
@@ -110,6 +115,119 @@ TEST(Cli, SamplesByDefaultAndBySeed) {
   EXPECT_EQ(JsonView(several, "output").at("top_tokens").items().at(4).items().size(), 2u);
 }
 
+/// `--param` of each member of an object.
+std::vector<std::string> param_flags(const JsonView& parameters) {
+  std::vector<std::string> flags;
+  for (const auto& member : parameters.value().as_object()) {
+    flags.insert(flags.end(),
+                 {"--param", std::string(member.key()) + "=" + boost::json::serialize(member.value())});
+  }
+  return flags;
+}
+
+TEST(Cli, BeamsOfGoldenModels) {
+  // A decoder, and an encoder-decoder, whose ids are the text.
+  for (const std::string name : {"gpt2", "t5_v1_1"}) {
+    PEREGRINE_REQUIRE_TEST_DATA("golden/" + name + "/expected.json");
+    const auto directory = testing::test_data() / "golden" / name;
+    const auto document = core::parse_json(core::read_file(directory / "expected.json", 1 << 26), name);
+    const JsonView expected(document, name);
+    std::size_t searches = 0;
+    for (const JsonView& item : expected.at("generate").items()) {
+      if (!item.value().as_object().contains("sequences_scores")) continue;
+      ++searches;
+      const auto prompt =
+          expected.at("prompts").items().at(static_cast<std::size_t>(item.at("prompt").as_int(0, 99)));
+      std::vector<std::string> command = {"generate", directory, "--ids", joined(ids_of(prompt)), "--json"};
+      for (const std::string& flag : param_flags(item.at("params"))) command.push_back(flag);
+      const auto answer = json_of(run_peregrine(command));
+      const auto found = JsonView(answer, "output").at("sequences").items();
+      const auto wanted = item.at("new_ids").items();
+      const auto scores = item.at("sequences_scores").items();
+      ASSERT_EQ(found.size(), wanted.size()) << name << " " << item.at("name").as_string();
+      for (std::size_t i = 0; i < found.size(); ++i) {
+        EXPECT_EQ(ids_of(found[i].at("ids")), ids_of(wanted[i]))
+            << name << " " << item.at("name").as_string();
+        EXPECT_NEAR(found[i].at("score").as_number(), scores[i].as_number(), 1e-4);
+      }
+    }
+    EXPECT_GT(searches, 5u) << name;
+  }
+}
+
+TEST(Cli, SecureModeRefusesPickledWeights) {
+  PEREGRINE_REQUIRE_TEST_DATA("golden/falcon_7b_bin/pytorch_model.bin");
+  const std::string pickled = testing::test_data() / "golden/falcon_7b_bin";
+  const std::vector<std::string> named = {"pytorch_model.bin", "option.allow_pickle=false", "safetensors"};
+  expect_refused({"inspect", pickled, "--option", "allow_pickle=false"}, named);
+  ::setenv("SAGEMAKER_SECURE_MODE", "true", 1);
+  ::setenv("SAGEMAKER_SECURITY_CONTROLS", "DISALLOW_PICKLE_FILES", 1);
+  expect_refused({"inspect", pickled}, named);
+  expect_refused({"generate", pickled, "--ids", "1,2", "--max-new-tokens", "1"}, named);
+  const ProgramResult safe = run_peregrine({"inspect", kExample});
+  ::unsetenv("SAGEMAKER_SECURE_MODE");
+  ::unsetenv("SAGEMAKER_SECURITY_CONTROLS");
+  EXPECT_EQ(safe.exit_code, 0) << safe.err;
+  EXPECT_EQ(run_peregrine({"inspect", pickled}).exit_code, 0);
+}
+
+TEST(Cli, TheBestOfSeveral) {
+  const auto sequences = [](const std::string& n) {
+    const auto answer = json_of(run_peregrine(
+        {"generate", kExample, "--prompt", "ROMEO:", "--param", "best_of=5", "--param", "n=" + n, "--param",
+         "seed=3", "--param", "do_sample=true", "--max-new-tokens", "12", "--json"}));
+    std::vector<std::pair<double, std::vector<std::int64_t>>> out;
+    for (const JsonView& item : JsonView(answer, "output").at("sequences").items()) {
+      const auto ids = ids_of(item.at("ids"));
+      out.emplace_back(item.at("score").as_number() / static_cast<double>(ids.size()), ids);
+    }
+    return out;
+  };
+  auto all = sequences("5");
+  ASSERT_EQ(all.size(), 5u);
+  std::ranges::stable_sort(all, std::greater<>(), [](const auto& sequence) { return sequence.first; });
+  all.resize(2);
+  EXPECT_EQ(sequences("2"), all);
+}
+
+TEST(Cli, StopStringsCutTheTextAndEndHypotheses) {
+  const std::vector<std::string> command = {
+      "generate", kExample, "--prompt", "ROMEO:", "--greedy", "--max-new-tokens", "40", "--json"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), command.begin(), command.end());
+    return json_of(run_peregrine(more));
+  };
+  const auto whole = with({});
+  const std::string text(JsonView(whole, "output").at("text").as_string());
+  const std::string stop = text.substr(text.size() / 2, 3);
+  const auto cut = with({"--stop", stop});
+  EXPECT_EQ(JsonView(cut, "output").at("text").as_string(), text.substr(0, text.find(stop)));
+  EXPECT_EQ(JsonView(cut, "output").at("finish_reason").as_string(), "stop_sequence");
+  const auto beams = with({"--stop", stop, "--param", "num_beams=3", "--param", "n=3"});
+  for (const JsonView& item : JsonView(beams, "output").at("sequences").items()) {
+    EXPECT_EQ(item.at("text").as_string().find(stop), std::string_view::npos) << stop;
+  }
+}
+
+TEST(Cli, APromptHasTheLogProbabilitiesThatItsTokensWereGeneratedWith) {
+  const auto answer =
+      json_of(run_peregrine({"generate", kExample, "--ids", "859,26", "--greedy", "--max-new-tokens", "20",
+                             "--param", "eos_token_id=null", "--json"}));
+  std::vector<std::int64_t> ids = {859, 26};
+  for (const std::int64_t id : ids_of(JsonView(answer, "output").at("ids"))) ids.push_back(id);
+  const auto scored = json_of(run_peregrine({"generate", kExample, "--ids", joined(ids), "--max-new-tokens",
+                                             "1", "--param", "prompt_logprobs=2", "--json"}));
+  const auto prompt = JsonView(scored, "output").at("prompt_logprobs").items();
+  ASSERT_EQ(prompt.size(), ids.size());
+  EXPECT_TRUE(prompt[0].is_null());
+  const auto generated = JsonView(answer, "output").at("logprobs").items();
+  for (std::size_t i = 2; i < prompt.size(); ++i) {
+    EXPECT_EQ(prompt[i].at("id").as_int(0, 1 << 30), ids[i]);
+    EXPECT_EQ(prompt[i].at("logprob").as_number(), generated[i - 2].as_number()) << i;
+    EXPECT_EQ(prompt[i].at("top").items().size(), 2u);
+  }
+}
+
 TEST(Cli, NoTokenizerIsNeededForIds) {
   const testing::TemporaryDirectory folder;
   for (const char* file : {"config.json", "model.safetensors"})
@@ -151,7 +269,8 @@ TEST(Cli, WrongUsageIsRefusedByName) {
   expect_refused({"generate", kExample, "--ids", "1", "--param", "temprature=1"},
                  {"temprature", "temperature"});
   expect_refused({"generate", kExample, "--ids", "1", "--param", "top_k"}, {"name=value"});
-  expect_refused({"generate", kExample, "--ids", "1", "--param", "num_beams=4"}, {"num_beams"});
+  expect_refused({"generate", kExample, "--ids", "1", "--param", "num_beams=0"}, {"num_beams"});
+  expect_refused({"generate", kExample, "--ids", "1", "--stop", ""}, {"--stop"});
   expect_refused({"generate", kExample, "--ids", "1", "--option", "compute_dtpe=fp32"},
                  {"compute_dtpe", "option.compute_dtype"});
   expect_refused({"generate", kExample, "--ids", "1", "--option", "dtype=int3"},
