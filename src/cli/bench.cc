@@ -279,17 +279,18 @@ void report_mixed(const Session& session, const BenchFlags& flags, Report& repor
   if (flags.mixed == 0) return;
   const MixedResult result = run_mixed(session, flags.mixed);
   const double tokens = static_cast<double>(result.new_tokens);
-  report.member("mixed",
-                fmt::format("{{\"requests\":{},\"new_tokens\":{},\"alone_tok_s\":{:.2f},\"together_tok_s\":"
-                            "{:.2f},\"differing\":{}}}",
-                            result.requests, result.new_tokens, tokens / result.alone_seconds,
-                            tokens / result.together_seconds, result.differing));
-  report.line(fmt::format(
-      "{} mixed requests (greedy, 4 beams, sampling), {} tokens: {:.1f} tokens/s one at a time, {:.1f} all "
-      "at once "
-      "({:.2f} times); {} answers differ",
-      result.requests, result.new_tokens, tokens / result.alone_seconds, tokens / result.together_seconds,
-      result.alone_seconds / result.together_seconds, result.differing));
+  report.line(fmt::format("{} mixed requests (greedy, 4 beams, sampling), {} tokens:", result.requests,
+                          result.new_tokens));
+  std::string rows;
+  for (const MixedResult::Level& level : result.levels) {
+    rows += fmt::format("{}{{\"at_once\":{},\"tok_s\":{:.2f},\"differing\":{}}}", rows.empty() ? "" : ",",
+                        level.at_once, tokens / level.seconds, level.differing);
+    report.line(fmt::format(
+        "  {:>3} at a time: {:.1f} tokens/s, {:.2f} times one at a time; {} answers differ", level.at_once,
+        tokens / level.seconds, result.levels.front().seconds / level.seconds, level.differing));
+  }
+  report.member("mixed", fmt::format("{{\"requests\":{},\"new_tokens\":{},\"levels\":[{}]}}", result.requests,
+                                     result.new_tokens, rows));
 }
 
 void bench(BenchFlags& flags) {
@@ -339,7 +340,7 @@ void add_bench(CLI::App& app) {
       ->capture_default_str();
   command
       ->add_option("--mixed", flags->mixed,
-                   "Also run so many requests of different kinds and lengths, one at a time and all at once")
+                   "Also run so many requests of different kinds and lengths, one to all at a time")
       ->check(CLI::Range(0, 4096));
   command->callback([flags] { bench(*flags); });
 }

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <chrono>
 #include <map>
-#include <tuple>
 #include <utility>
 
 #include "engine/engine.h"
@@ -33,11 +32,31 @@ class Answers : public engine::EventSink {
         answer.logprobs.push_back(token.token.log_prob);
       }
       answer.score = event.score.value_or(0);
+      if (event.finish && event.sequence == 0) ++ended_;
     }
   }
 
+  const std::map<Key, Answer>& all() const { return all_; }
+  /// Requests whose first sequence has ended: the others of a group of beams end with it.
+  std::int32_t ended() const { return ended_; }
+
+ private:
   std::map<Key, Answer> all_;
+  std::int32_t ended_ = 0;
 };
+
+/// Keeps `at_once` requests in the engine; the seconds that all take.
+double run(engine::Engine& engine, const std::vector<engine::Request>& requests, std::int32_t at_once,
+           Answers& answers) {
+  const auto start = Clock::now();
+  std::int32_t submitted = 0;
+  do {
+    while (submitted < std::ssize(requests) && submitted - answers.ended() < at_once) {
+      engine.submit(requests[static_cast<std::size_t>(submitted++)]);
+    }
+  } while (engine.step(answers) || submitted < std::ssize(requests));
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 std::vector<engine::Request> mixed_requests(const Session& session, std::int32_t count) {
   constexpr std::int32_t kPrompts[] = {17, 130, 48, 300, 80, 9, 200};
@@ -89,31 +108,21 @@ void set_prompt(const Session& session, std::vector<std::int32_t> ids, engine::R
 MixedResult run_mixed(const Session& session, std::int32_t count) {
   const auto requests = mixed_requests(session, count);
   engine::EngineOptions options = host::engine_options(session.options);
-  options.max_rolling_batch_size = std::max(options.max_rolling_batch_size, 64);
+  options.max_rolling_batch_size = std::max(options.max_rolling_batch_size, 2 * count);
   options.max_model_length = 512;
   engine::Engine engine(*session.device, *session.model.decoder, options, session.model.encoder.get());
-  const auto run = [&](Answers& answers) {
-    while (engine.step(answers)) {
-    }
-  };
   MixedResult out;
   out.requests = requests.size();
   Answers alone;
-  Answers together;
-  auto start = Clock::now();
-  for (const engine::Request& request : requests) {
-    engine.submit(request);
-    run(alone);
+  for (std::int32_t at_once = 1;; at_once = std::min(2 * at_once, count)) {
+    Answers answers;
+    MixedResult::Level level{at_once, run(engine, requests, at_once, answers), 0};
+    if (at_once == 1) alone = answers;
+    for (const auto& [key, answer] : alone.all()) level.differing += answers.all().at(key) == answer ? 0 : 1;
+    out.levels.push_back(level);
+    if (at_once == count) break;
   }
-  out.alone_seconds = std::chrono::duration<double>(Clock::now() - start).count();
-  start = Clock::now();
-  for (const engine::Request& request : requests) engine.submit(request);
-  run(together);
-  out.together_seconds = std::chrono::duration<double>(Clock::now() - start).count();
-  for (const auto& [key, answer] : alone.all_) {
-    out.new_tokens += answer.ids.size();
-    if (!(answer == together.all_[key])) ++out.differing;
-  }
+  for (const auto& [key, answer] : alone.all()) out.new_tokens += answer.ids.size();
   return out;
 }
 

@@ -9,13 +9,17 @@
 namespace peregrine::cli {
 
 /// What came of requests of many kinds (greedy, beams, sampling; prompts, or texts of an encoder-decoder, and
-/// answers of different lengths), run one at a time and all at once.
+/// answers of different lengths), run with different numbers of them in the engine at a time.
 struct MixedResult {
+  struct Level {
+    std::int32_t at_once = 0;
+    double seconds = 0;
+    std::size_t differing =
+        0;  ///< Sequences whose tokens or log-probabilities are not those of one at a time.
+  };
   std::size_t requests = 0;
-  std::size_t new_tokens = 0;   ///< Of all answers.
-  double alone_seconds = 0;     ///< One request after the other.
-  double together_seconds = 0;  ///< All submitted at once.
-  std::size_t differing = 0;    ///< Requests whose tokens or log-probabilities differ in the two.
+  std::size_t new_tokens = 0;  ///< Of all answers.
+  std::vector<Level> levels;   ///< One at a time first, all at once last.
 };
 
 /// Runs `count` such requests on a model that generates.

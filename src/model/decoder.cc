@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "model/arithmetic.h"
 #include "model/decoder_weights.h"
 #include "model/encoder.h"
 #include "model/family.h"
@@ -18,17 +19,8 @@ using core::ErrorKind;
 using core::fail;
 
 void check_types(const DecoderTypes& types, const ops::Device& device) {
-  if (!core::is_weight_float(types.weights)) {
-    fail(ErrorKind::kUnsupported, "weights of type {} are not supported; use float32, float16 or bfloat16",
-         core::to_string(types.weights));
-  }
-  const auto is_narrow = [](DType type) { return type == DType::kF32 || type == DType::kBF16; };
-  if (!is_narrow(types.compute) || !device.supports_compute(types.compute)) {
-    fail(ErrorKind::kUnsupported, "arithmetic in {} is not supported on device {}; use float32{}",
-         core::to_string(types.compute), device.description(),
-         device.supports_compute(DType::kBF16) ? " or bfloat16" : "");
-  }
-  if (!is_narrow(types.cache)) {
+  check_arithmetic(types.weights, types.compute, device);
+  if (types.cache != DType::kF32 && types.cache != DType::kBF16) {
     fail(ErrorKind::kUnsupported, "a KV cache of type {} is not supported; use float32 or bfloat16",
          core::to_string(types.cache));
   }

@@ -14,27 +14,6 @@ using core::DType;
 using core::ErrorKind;
 using core::fail;
 
-SlotPlace matrix(std::unique_ptr<ops::Weight>& weight, std::int64_t rows, std::int64_t cols) {
-  SlotPlace out;
-  out.shape = {rows, cols};
-  out.matrix = &weight;
-  return out;
-}
-
-/// A table that is only read row by row.
-SlotPlace table(std::unique_ptr<ops::Weight>& weight, std::int64_t rows, std::int64_t cols) {
-  SlotPlace out = matrix(weight, rows, cols);
-  out.use = ops::WeightUse::kRows;
-  return out;
-}
-
-SlotPlace vector(Vector& target, std::int64_t size) {
-  SlotPlace out;
-  out.shape = {size, 0};
-  out.vector = &target;
-  return out;
-}
-
 /// Finds the places of a model's slots.
 class Places {
  public:
@@ -55,7 +34,7 @@ class Places {
   }
 
   SlotPlace norm_weight(Vector& target, std::int64_t size) const {
-    SlotPlace out = vector(target, size);
+    SlotPlace out = vector_place(target, size);
     out.offset = config_.norm_weight_offset;
     return out;
   }
@@ -65,10 +44,10 @@ class Places {
     const std::int64_t width = config_.embedding_width();
     switch (slot) {
       case Slot::kTokenEmbedding:
-        return config_.tied_head ? matrix(weights_.embedding, config_.vocab_size, width)
-                                 : table(weights_.embedding, config_.vocab_size, width);
+        return config_.tied_head ? matrix_place(weights_.embedding, config_.vocab_size, width)
+                                 : table_place(weights_.embedding, config_.vocab_size, width);
       case Slot::kPositionEmbedding:
-        return table(weights_.positions, config_.learned.rows, hidden);
+        return table_place(weights_.positions, config_.learned.rows, hidden);
       case Slot::kRelativeBias: {
         SlotPlace out;
         out.shape = {config_.relative.buckets, config_.heads};
@@ -76,24 +55,24 @@ class Places {
         return out;
       }
       case Slot::kProjectIn:
-        return matrix(weights_.project_in.weight, hidden, width);
+        return matrix_place(weights_.project_in.weight, hidden, width);
       case Slot::kProjectOut:
-        return matrix(weights_.project_out.weight, width, hidden);
+        return matrix_place(weights_.project_out.weight, width, hidden);
       case Slot::kEmbeddingNormWeight:
         return norm_weight(weights_.embedding_norm.weight, hidden);
       case Slot::kEmbeddingNormBias:
-        return vector(weights_.embedding_norm.bias, hidden);
+        return vector_place(weights_.embedding_norm.bias, hidden);
       case Slot::kFinalNormWeight: {
         SlotPlace out = norm_weight(weights_.final_norm.weight, hidden);
         out.scale = config_.final_norm_scale;
         return out;
       }
       case Slot::kFinalNormBias:
-        return vector(weights_.final_norm.bias, hidden);
+        return vector_place(weights_.final_norm.bias, hidden);
       case Slot::kHead:
-        return matrix(weights_.head.weight, config_.vocab_size, width);
+        return matrix_place(weights_.head.weight, config_.vocab_size, width);
       case Slot::kHeadBias:
-        return vector(weights_.head.bias, config_.vocab_size);
+        return vector_place(weights_.head.bias, config_.vocab_size);
       default:
         fail_place(slot);  // Only encoders have it.
     }
@@ -108,11 +87,11 @@ class Places {
       case Slot::kAttentionNormWeight:
         return norm_weight(layer.attention_norm.weight, hidden);
       case Slot::kAttentionNormBias:
-        return vector(layer.attention_norm.bias, hidden);
+        return vector_place(layer.attention_norm.bias, hidden);
       case Slot::kMlpNormWeight:
         return norm_weight(layer.mlp_norm.weight, hidden);
       case Slot::kMlpNormBias:
-        return vector(layer.mlp_norm.bias, hidden);
+        return vector_place(layer.mlp_norm.bias, hidden);
       case Slot::kAttentionAfterNormWeight:
         return norm_weight(layer.attention_after_norm.weight, hidden);
       case Slot::kMlpAfterNormWeight:
@@ -122,31 +101,31 @@ class Places {
       case Slot::kKeyNorm:
         return norm_weight(layer.key_norm, keys);
       case Slot::kQkv:
-        return matrix(layer.qkv.weight, queries + 2 * keys, hidden);
+        return matrix_place(layer.qkv.weight, queries + 2 * keys, hidden);
       case Slot::kQkvBias:
-        return vector(layer.qkv.bias, queries + 2 * keys);
+        return vector_place(layer.qkv.bias, queries + 2 * keys);
       case Slot::kAttentionOut:
-        return matrix(layer.attention_out.weight, hidden, queries);
+        return matrix_place(layer.attention_out.weight, hidden, queries);
       case Slot::kAttentionOutBias:
-        return vector(layer.attention_out.bias, hidden);
+        return vector_place(layer.attention_out.bias, hidden);
       case Slot::kMlpUp:
-        return matrix(layer.mlp_up.weight, up, hidden);
+        return matrix_place(layer.mlp_up.weight, up, hidden);
       case Slot::kMlpUpBias:
-        return vector(layer.mlp_up.bias, up);
+        return vector_place(layer.mlp_up.bias, up);
       case Slot::kMlpDown:
-        return matrix(layer.mlp_down.weight, hidden, config_.intermediate_size);
+        return matrix_place(layer.mlp_down.weight, hidden, config_.intermediate_size);
       case Slot::kMlpDownBias:
-        return vector(layer.mlp_down.bias, hidden);
+        return vector_place(layer.mlp_down.bias, hidden);
       case Slot::kCrossNormWeight:
         return norm_weight(layer.cross_norm.weight, hidden);
       case Slot::kCrossNormBias:
-        return vector(layer.cross_norm.bias, hidden);
+        return vector_place(layer.cross_norm.bias, hidden);
       case Slot::kCrossQuery:
-        return matrix(layer.cross_query.weight, queries, hidden);
+        return matrix_place(layer.cross_query.weight, queries, hidden);
       case Slot::kCrossKeyValue:
-        return matrix(layer.cross_key_value.weight, 2 * keys, hidden);
+        return matrix_place(layer.cross_key_value.weight, 2 * keys, hidden);
       case Slot::kCrossOut:
-        return matrix(layer.cross_out.weight, hidden, queries);
+        return matrix_place(layer.cross_out.weight, hidden, queries);
       default:
         return expert_place(source, layer);
     }
@@ -163,11 +142,11 @@ class Places {
     layer.expert_down.resize(static_cast<std::size_t>(all));
     switch (source.slot) {
       case Slot::kRouter:
-        return matrix(layer.router.weight, all, config_.hidden_size);
+        return matrix_place(layer.router.weight, all, config_.hidden_size);
       case Slot::kExpertUp:
-        return matrix(layer.expert_up[index], 2 * intermediate, config_.hidden_size);
+        return matrix_place(layer.expert_up[index], 2 * intermediate, config_.hidden_size);
       case Slot::kExpertDown:
-        return matrix(layer.expert_down[index], config_.hidden_size, intermediate);
+        return matrix_place(layer.expert_down[index], config_.hidden_size, intermediate);
       default:
         fail_place(source.slot);
     }

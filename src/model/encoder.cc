@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "model/arithmetic.h"
 #include "model/encoder_buffers.h"
 #include "model/encoder_weights.h"
 
@@ -15,16 +16,7 @@ using core::ErrorKind;
 using core::fail;
 
 void check_types(const EncoderTypes& types, const ops::Device& device) {
-  if (!core::is_weight_float(types.weights)) {
-    fail(ErrorKind::kUnsupported, "weights of type {} are not supported; use float32, float16 or bfloat16",
-         core::to_string(types.weights));
-  }
-  const bool known = types.compute == DType::kF32 || types.compute == DType::kBF16;
-  if (!known || !device.supports_compute(types.compute)) {
-    fail(ErrorKind::kUnsupported, "arithmetic in {} is not supported on device {}; use float32{}",
-         core::to_string(types.compute), device.description(),
-         device.supports_compute(DType::kBF16) ? " or bfloat16" : "");
-  }
+  check_arithmetic(types.weights, types.compute, device);
   if (types.output != DType::kF32 && types.output != types.compute) {
     fail(ErrorKind::kInternal, "last hidden states in {} of arithmetic in {}", core::to_string(types.output),
          core::to_string(types.compute));

@@ -13,27 +13,6 @@ namespace {
 using core::ErrorKind;
 using core::fail;
 
-SlotPlace matrix(std::unique_ptr<ops::Weight>& weight, std::int64_t rows, std::int64_t cols) {
-  SlotPlace out;
-  out.shape = {rows, cols};
-  out.matrix = &weight;
-  return out;
-}
-
-/// A table that is only read row by row.
-SlotPlace table(std::unique_ptr<ops::Weight>& weight, std::int64_t rows, std::int64_t cols) {
-  SlotPlace out = matrix(weight, rows, cols);
-  out.use = ops::WeightUse::kRows;
-  return out;
-}
-
-SlotPlace vector(Vector& target, std::int64_t size) {
-  SlotPlace out;
-  out.shape = {size, 0};
-  out.vector = &target;
-  return out;
-}
-
 [[noreturn]] void fail_place(Slot slot) {
   fail(ErrorKind::kInternal, "slot {} is declared in the wrong place of an encoder", to_string(slot));
 }
@@ -49,11 +28,11 @@ class Places {
     const std::int64_t width = config_.embedding_width();
     switch (slot) {
       case Slot::kTokenEmbedding:
-        return table(weights_.embedding, config_.vocab_size, width);
+        return table_place(weights_.embedding, config_.vocab_size, width);
       case Slot::kPositionEmbedding:
-        return table(weights_.positions, config_.learned.rows, width);
+        return table_place(weights_.positions, config_.learned.rows, width);
       case Slot::kTokenTypeEmbedding:
-        return table(weights_.token_types, config_.token_types, width);
+        return table_place(weights_.token_types, config_.token_types, width);
       case Slot::kRelativeBias: {
         SlotPlace out;
         out.shape = {config_.relative.buckets, config_.heads};
@@ -61,17 +40,17 @@ class Places {
         return out;
       }
       case Slot::kEmbeddingNormWeight:
-        return vector(weights_.embedding_norm.weight, width);
+        return vector_place(weights_.embedding_norm.weight, width);
       case Slot::kEmbeddingNormBias:
-        return vector(weights_.embedding_norm.bias, width);
+        return vector_place(weights_.embedding_norm.bias, width);
       case Slot::kProjectIn:
-        return matrix(weights_.project_in.weight, hidden, width);
+        return matrix_place(weights_.project_in.weight, hidden, width);
       case Slot::kProjectInBias:
-        return vector(weights_.project_in.bias, hidden);
+        return vector_place(weights_.project_in.bias, hidden);
       case Slot::kFinalNormWeight:
-        return vector(weights_.final_norm.weight, hidden);
+        return vector_place(weights_.final_norm.weight, hidden);
       case Slot::kFinalNormBias:
-        return vector(weights_.final_norm.bias, hidden);
+        return vector_place(weights_.final_norm.bias, hidden);
       default:
         return in_head(slot);
     }
@@ -83,29 +62,29 @@ class Places {
     const std::int64_t up = config_.intermediate_size * (config_.gated_mlp ? 2 : 1);
     switch (slot) {
       case Slot::kAttentionNormWeight:
-        return vector(layer.attention_norm.weight, hidden);
+        return vector_place(layer.attention_norm.weight, hidden);
       case Slot::kAttentionNormBias:
-        return vector(layer.attention_norm.bias, hidden);
+        return vector_place(layer.attention_norm.bias, hidden);
       case Slot::kMlpNormWeight:
-        return vector(layer.mlp_norm.weight, hidden);
+        return vector_place(layer.mlp_norm.weight, hidden);
       case Slot::kMlpNormBias:
-        return vector(layer.mlp_norm.bias, hidden);
+        return vector_place(layer.mlp_norm.bias, hidden);
       case Slot::kQkv:
-        return matrix(layer.qkv.weight, 3 * queries, hidden);
+        return matrix_place(layer.qkv.weight, 3 * queries, hidden);
       case Slot::kQkvBias:
-        return vector(layer.qkv.bias, 3 * queries);
+        return vector_place(layer.qkv.bias, 3 * queries);
       case Slot::kAttentionOut:
-        return matrix(layer.attention_out.weight, hidden, queries);
+        return matrix_place(layer.attention_out.weight, hidden, queries);
       case Slot::kAttentionOutBias:
-        return vector(layer.attention_out.bias, hidden);
+        return vector_place(layer.attention_out.bias, hidden);
       case Slot::kMlpUp:
-        return matrix(layer.mlp_up.weight, up, hidden);
+        return matrix_place(layer.mlp_up.weight, up, hidden);
       case Slot::kMlpUpBias:
-        return vector(layer.mlp_up.bias, up);
+        return vector_place(layer.mlp_up.bias, up);
       case Slot::kMlpDown:
-        return matrix(layer.mlp_down.weight, hidden, config_.intermediate_size);
+        return matrix_place(layer.mlp_down.weight, hidden, config_.intermediate_size);
       case Slot::kMlpDownBias:
-        return vector(layer.mlp_down.bias, hidden);
+        return vector_place(layer.mlp_down.bias, hidden);
       default:
         fail_place(slot);
     }
@@ -117,13 +96,13 @@ class Places {
     const auto labels = static_cast<std::int64_t>(config_.head.labels.size());
     switch (slot) {
       case Slot::kPooler:
-        return matrix(weights_.pooler.weight, hidden, hidden);
+        return matrix_place(weights_.pooler.weight, hidden, hidden);
       case Slot::kPoolerBias:
-        return vector(weights_.pooler.bias, hidden);
+        return vector_place(weights_.pooler.bias, hidden);
       case Slot::kClassifier:
-        return matrix(weights_.classifier.weight, labels, hidden);
+        return matrix_place(weights_.classifier.weight, labels, hidden);
       case Slot::kClassifierBias:
-        return vector(weights_.classifier.bias, labels);
+        return vector_place(weights_.classifier.bias, labels);
       default:
         fail_place(slot);
     }

@@ -54,6 +54,26 @@ float element(const std::byte* data, DType dtype) {
 
 }  // namespace
 
+SlotPlace matrix_place(std::unique_ptr<ops::Weight>& weight, std::int64_t rows, std::int64_t cols) {
+  SlotPlace out;
+  out.shape = {rows, cols};
+  out.matrix = &weight;
+  return out;
+}
+
+SlotPlace table_place(std::unique_ptr<ops::Weight>& weight, std::int64_t rows, std::int64_t cols) {
+  SlotPlace out = matrix_place(weight, rows, cols);
+  out.use = ops::WeightUse::kRows;
+  return out;
+}
+
+SlotPlace vector_place(Vector& target, std::int64_t size) {
+  SlotPlace out;
+  out.shape = {size, 0};
+  out.vector = &target;
+  return out;
+}
+
 SlotLoader::SlotLoader(std::string family, weights::TensorSource& source, ops::Device& device, DType dtype)
     : family_(std::move(family)),
       source_(source),

@@ -35,6 +35,11 @@ struct SlotPlace {
   float scale = 1.0f;
 };
 
+SlotPlace matrix_place(std::unique_ptr<ops::Weight>& weight, std::int64_t rows, std::int64_t cols);
+/// A matrix that is only read row by row.
+SlotPlace table_place(std::unique_ptr<ops::Weight>& weight, std::int64_t rows, std::int64_t cols);
+SlotPlace vector_place(Vector& target, std::int64_t size);
+
 /// Fills slots from a source: matrices packed as one type, vectors as float32. All tensors are looked up, and
 /// their shapes and types compared, as they are added, before the first is read.
 class SlotLoader {
