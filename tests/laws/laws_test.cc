@@ -160,6 +160,11 @@ std::vector<LawCase> real_width_cases() {
   }
   const std::string experts = "mixtral-8x7b:layers=1,vocab=1031,intermediate=1024";
   cases.push_back({experts, {"cpu", ops::available_isas().back()}, kBFloat16});
+  // Its long text goes through the encoder in as many pieces as the budget of prompt tokens asks for.
+  const std::string t5 = "flan-t5-large:layers=2,vocab=1031";
+  for (const Types& types : {kFloat32, kBFloat16}) {
+    cases.push_back({t5, {"cpu", ops::available_isas().back()}, types});
+  }
   return cases;
 }
 INSTANTIATE_TEST_SUITE_P(Random, RealWidthLaws, ::testing::ValuesIn(real_width_cases()), name_of);
