@@ -456,6 +456,97 @@ TEST_F(SchedulerTest, GroupWaitsForSlotsOfAllItsSequences) {
   EXPECT_THAT(plan_.openings, SizeIs(4));
 }
 
+/// A request whose prompt is one token and whose text has `text`.
+Request with_text(RequestId id, std::int32_t text, std::int32_t new_tokens) {
+  Request request;
+  request.id = id;
+  request.prompt_ids = {0};
+  request.encoder_ids.assign(static_cast<std::size_t>(text), 5);
+  request.parameters.max_new_tokens = new_tokens;
+  return request;
+}
+
+TEST_F(SchedulerTest, DecodesNeverWaitForLongTexts) {
+  BatchLimits with = limits();
+  with.encoder_layers = 6;
+  start(with);
+  scheduler_->submit(with_text(1, 7, 50), {});
+  ASSERT_TRUE(plan());
+  EXPECT_EQ(plan_.encoding.end_layer, 6) << "a text within the budget is encoded in one step";
+  EXPECT_EQ(used(), 1);
+  collect();
+  ASSERT_TRUE(plan());
+  EXPECT_EQ(plan_.sequences[0].cross_length, 7);
+  EXPECT_THAT(plan_.sequences[0].cross_blocks, SizeIs(1));
+  collect();
+  // 30 tokens through 6 layers, 10 tokens through all of them a step: 2 layers.
+  scheduler_->submit(with_text(2, 30, 5), {});
+  scheduler_->submit(with_text(3, 4, 5), {});
+  for (int step = 0; step < 3; ++step) {
+    ASSERT_TRUE(plan());
+    EXPECT_THAT(plan_.sequences, SizeIs(1)) << "the decode is in every step";
+    EXPECT_THAT(plan_.encoding.texts, SizeIs(step == 0 ? 1 : 0));
+    EXPECT_EQ(plan_.encoding.first_layer, 2 * step);
+    EXPECT_EQ(plan_.encoding.end_layer, 2 * step + 2);
+    EXPECT_THAT(plan_.encoding.blocks, SizeIs(step == 2 ? 1 : 0));
+    collect();
+  }
+  ASSERT_TRUE(plan());
+  EXPECT_THAT(plan_.sequences, SizeIs(2)) << "and the text's own answer begins";
+  EXPECT_THAT(plan_.encoding.texts, SizeIs(1)) << "the next text";
+}
+
+TEST_F(SchedulerTest, ATextThatIsGivenUpIsNotStored) {
+  BatchLimits with = limits();
+  with.encoder_layers = 4;
+  start(with);
+  scheduler_->submit(with_text(1, 5, 5), {});
+  scheduler_->submit(with_text(2, 5, 5), {});
+  ASSERT_TRUE(plan());
+  EXPECT_THAT(plan_.encoding.texts, SizeIs(2)) << "both fit into the budget";
+  collect();
+  scheduler_->submit(with_text(3, 20, 5), {});
+  ASSERT_TRUE(plan());
+  EXPECT_EQ(plan_.encoding.end_layer, 1);
+  EXPECT_TRUE(scheduler_->cancel(3));
+  collect();
+  EXPECT_EQ(used(), 4) << "two texts, two answers";
+  ASSERT_TRUE(plan());
+  EXPECT_TRUE(plan_.encoding.empty());
+}
+
+TEST_F(SchedulerTest, BeamsShareBlocksAndTheLastWriterKeepsItsOwn) {
+  start(limits());
+  Request request;
+  request.id = 1;
+  request.prompt_ids.assign(20, 7);
+  request.parameters.max_new_tokens = 9;
+  request.parameters.num_beams = 3;
+  decoding::SamplerScratch scratch(1000);
+  scheduler_->submit(std::move(request), {});
+  const auto advance = [&] {
+    ASSERT_THAT(plan_.beams, SizeIs(1));
+    std::vector<float> logits(static_cast<std::size_t>(plan_.beams[0].search->live()) * 1000);
+    for (std::size_t i = 0; i < logits.size(); ++i) logits[i] = -0.01f * static_cast<float>(i);
+    plan_.beams[0].search->advance(logits, scratch);
+    collect();
+  };
+  ASSERT_TRUE(plan());
+  EXPECT_THAT(plan_.beams, IsEmpty()) << "half of the prompt";
+  collect();
+  ASSERT_TRUE(plan());
+  EXPECT_THAT(plan_.sequences, SizeIs(1)) << "the prompt is computed once";
+  advance();
+  EXPECT_EQ(used(), 2) << "all beams have the prompt's blocks";
+  ASSERT_TRUE(plan());
+  EXPECT_THAT(plan_.sequences, SizeIs(3));
+  EXPECT_THAT(plan_.copies, SizeIs(4)) << "two copies: the third writes where the prompt ends";
+  EXPECT_EQ(used(), 4);
+  advance();
+  EXPECT_TRUE(scheduler_->cancel(1));
+  EXPECT_EQ(used(), 0);
+}
+
 TEST_F(SchedulerTest, SameIdIsRefusedWhileInUse) {
   start(limits());
   submit(7, 2, 10);
