@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <cmath>
@@ -22,10 +23,19 @@ namespace {
 namespace wire = peregrine::channel::wire;
 using peregrine::channel::HostLink;
 
-std::string word_of_this_start(const std::string& plan, const std::string& counter) {
+/// How many were started before this one. Hosts of several models start at the same time.
+int count_start(const std::string& counter) {
+  const int lock = ::open((counter + ".lock").c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+  ::flock(lock, LOCK_EX);
   int starts = 0;
   std::ifstream(counter) >> starts;
   std::ofstream(counter) << starts + 1;
+  ::close(lock);
+  return starts;
+}
+
+std::string word_of_this_start(const std::string& plan, const std::string& counter) {
+  const int starts = count_start(counter);
   std::istringstream words(plan);
   std::string word;
   for (int i = 0; i <= starts && std::getline(words, word, ',');) ++i;
