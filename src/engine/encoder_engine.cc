@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "engine/checks.h"
 
 namespace peregrine::engine {
 
@@ -19,28 +20,10 @@ using core::ErrorKind;
 
 namespace {
 
-constexpr std::int64_t kMostTexts = 4096;
-constexpr std::int64_t kMostTokens = 131072;
-
-void check_range(std::string_view name, std::int64_t value, std::int64_t low, std::int64_t high,
-                 std::string_view because = {}) {
-  if (value >= low && value <= high) return;
-  core::fail(ErrorKind::kInvalidArgument, "{} is {}; allowed is {} to {}{}", name, value, low, high, because);
-}
-
-std::int64_t choose_length(const model::EncoderConfig& config, const EngineOptions& options) {
-  const std::int64_t longest =
-      std::min<std::int64_t>(config.max_positions, std::numeric_limits<std::int32_t>::max() / 2);
-  const std::int64_t usual =
-      config.usual_positions == 0 ? longest : std::min(config.usual_positions, longest);
-  const std::int64_t length = options.max_model_length == 0 ? usual : options.max_model_length;
-  check_range("max_model_length", length, 1, longest, " (the model's longest text)");
-  return length;
-}
-
 model::EncoderLimits choose_limits(const EngineOptions& options, std::int64_t length) {
-  check_range("max_rolling_batch_size", options.max_rolling_batch_size, 1, kMostTexts);
-  check_range("max_rolling_batch_prefill_tokens", options.max_rolling_batch_prefill_tokens, 1, kMostTokens);
+  check_range("max_rolling_batch_size", options.max_rolling_batch_size, 1, kMostSequences);
+  check_range("max_rolling_batch_prefill_tokens", options.max_rolling_batch_prefill_tokens, 1,
+              kMostPrefillTokens);
   // Buffers are planned for it: no more than what could ever be computed at once, and no less than one text.
   const std::int64_t tokens = std::clamp<std::int64_t>(options.max_rolling_batch_prefill_tokens, length,
                                                        length * options.max_rolling_batch_size);
@@ -49,16 +32,6 @@ model::EncoderLimits choose_limits(const EngineOptions& options, std::int64_t le
                tokens, length);
   }
   return {.rows = static_cast<std::int32_t>(tokens), .sequences = options.max_rolling_batch_size};
-}
-
-void check_values(std::span<const std::int32_t> values, std::int64_t count, std::string_view name,
-                  std::string_view what) {
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    if (values[i] < 0 || values[i] >= count) {
-      core::fail(ErrorKind::kInvalidArgument, "{}[{}] is {}; the model's {} are 0 to {}", name, i, values[i],
-                 what, count - 1);
-    }
-  }
 }
 
 void check_text(const EncodeRequest& request, const model::EncoderConfig& config, std::int64_t longest) {
@@ -139,7 +112,8 @@ struct EncoderEngine::Impl {
 
 EncoderEngine::Impl::Impl(ops::Device& device, const model::Encoder& model, const EngineOptions& options)
     : encoder(model),
-      longest(choose_length(model.config(), options)),
+      longest(choose_model_length(model.config().max_positions, model.config().usual_positions,
+                                  options.max_model_length, 1, " (the model's longest text)")),
       limits(choose_limits(options, longest)),
       buffers(model.create_buffers(limits)),
       stream(device.create_stream()) {

@@ -10,6 +10,7 @@
 
 #include "core/checked.h"
 #include "core/error.h"
+#include "engine/checks.h"
 #include "ops/device.h"
 
 namespace peregrine::engine {
@@ -18,15 +19,7 @@ using core::ErrorKind;
 
 namespace {
 
-constexpr std::int64_t kMostSequences = 4096;
-constexpr std::int64_t kMostPrefillTokens = 131072;
 constexpr std::int64_t kMostStepsInFlight = 4;
-
-void check_range(std::string_view name, std::int64_t value, std::int64_t low, std::int64_t high,
-                 std::string_view because = {}) {
-  if (value >= low && value <= high) return;
-  core::fail(ErrorKind::kInvalidArgument, "{} is {}; allowed is {} to {}{}", name, value, low, high, because);
-}
 
 std::int32_t choose_blocks(const EngineOptions& options, const EngineFacts& facts,
                            std::int64_t model_length) {
@@ -83,11 +76,9 @@ BatchLimits resolve_options(const EngineOptions& options, const EngineFacts& fac
   check_range("max_rolling_batch_prefill_tokens", options.max_rolling_batch_prefill_tokens, 1,
               kMostPrefillTokens);
   check_range("steps_in_flight", options.steps_in_flight, 1, kMostStepsInFlight);
-  const std::int64_t longest =
-      std::min<std::int64_t>(facts.max_positions, std::numeric_limits<std::int32_t>::max() / 2);
-  const std::int64_t usual = facts.usual_positions == 0 ? longest : std::min(facts.usual_positions, longest);
-  const std::int64_t length = options.max_model_length == 0 ? usual : options.max_model_length;
-  check_range("max_model_length", length, 2, longest, " (the model's longest context)");
+  const std::int64_t length =
+      choose_model_length(facts.max_positions, facts.usual_positions, options.max_model_length, 2,
+                          " (the model's longest context)");
 
   BatchLimits limits;
   limits.max_sequences = options.max_rolling_batch_size;

@@ -9,6 +9,7 @@
 
 #include "core/checked.h"
 #include "core/error.h"
+#include "engine/checks.h"
 #include "ops/device.h"
 
 namespace peregrine::engine {
@@ -18,25 +19,17 @@ using core::ErrorKind;
 namespace {
 
 void check_ids(std::span<const std::int32_t> ids, std::int64_t vocab_size, std::string_view what) {
-  for (std::size_t i = 0; i < ids.size(); ++i) {
-    if (ids[i] < 0 || ids[i] >= vocab_size) {
-      core::fail(ErrorKind::kInvalidArgument, "{}[{}] is {}; the model's token ids are 0 to {}", what, i,
-                 ids[i], vocab_size - 1);
-    }
-  }
+  check_values(ids, vocab_size, what, "token ids");
 }
 
 void check_sequences(const generation::Parameters& parameters, const BatchLimits& limits) {
-  const auto check = [](const char* name, std::int32_t value, std::int32_t most, const char* because) {
-    if (value >= 1 && value <= most) return;
-    core::fail(ErrorKind::kInvalidArgument, "{} is {}; allowed is 1 to {} ({})", name, value, most, because);
-  };
-  check("num_beams", parameters.num_beams, limits.max_sequences, "max_rolling_batch_size");
+  constexpr std::string_view kBatch = " (max_rolling_batch_size)";
+  check_range("num_beams", parameters.num_beams, 1, limits.max_sequences, kBatch);
   if (parameters.num_beams > 1) {
-    check("n", parameters.n, parameters.num_beams, "num_beams");
+    check_range("n", parameters.n, 1, parameters.num_beams, " (num_beams)");
   } else {
-    check("n", parameters.n, limits.max_sequences, "max_rolling_batch_size");
-    check("best_of", parameters.best_of, limits.max_sequences, "max_rolling_batch_size");
+    check_range("n", parameters.n, 1, limits.max_sequences, kBatch);
+    check_range("best_of", parameters.best_of, 1, limits.max_sequences, kBatch);
   }
 }
 
