@@ -46,6 +46,11 @@ SequenceEvent& Scheduler::event_of(const Group& group, std::int32_t sequence,
 void Scheduler::submit(Request request, std::vector<float> frequencies,
                        std::shared_ptr<const decoding::TokenBytes> bytes) {
   const std::int32_t most = check_request(request, limits_);
+  if (request.parameters.num_beams > 1 && !request.parameters.stop_strings.empty() && !bytes) {
+    core::fail(
+        ErrorKind::kUnsupported,
+        "stop strings end beams only where the bytes of the model's tokens are known, and they are not");
+  }
   const RequestId id = request.id;
   const bool known = groups_.contains(id) || std::any_of(ended_.begin(), ended_.end(),
                                                          [&](const Ended& one) { return one.request == id; });

@@ -547,6 +547,17 @@ TEST_F(SchedulerTest, BeamsShareBlocksAndTheLastWriterKeepsItsOwn) {
   EXPECT_EQ(used(), 0);
 }
 
+TEST_F(SchedulerTest, StopStringsOfBeamsNeedTheVocabulary) {
+  start(limits());
+  Request request = with_text(1, 0, 5);
+  request.parameters.num_beams = 2;
+  request.parameters.stop_strings = {"end"};
+  EXPECT_THROW(scheduler_->submit(request, {}), core::Error);
+  EXPECT_TRUE(scheduler_->idle());
+  const auto bytes = std::make_shared<const decoding::TokenBytes>(1000, "x");
+  EXPECT_NO_THROW(scheduler_->submit(request, {}, bytes));
+}
+
 TEST_F(SchedulerTest, SameIdIsRefusedWhileInUse) {
   start(limits());
   submit(7, 2, 10);
