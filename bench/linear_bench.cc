@@ -46,8 +46,9 @@ const Machine& machine() {
     const char* threads = std::getenv("PEREGRINE_THREADS");
     const ops::DeviceOptions options{threads != nullptr ? std::atoi(threads) : 0, isa != nullptr ? isa : ""};
     Machine m{ops::create_device("cpu", options), ops::cpu::measure_limits(options.threads, options.isa)};
-    fmt::print("{}: {:.1f} GB/s, {:.0f} Gflop/s float32, {:.0f} Gflop/s bfloat16\n", m.device->description(),
-               m.limits.read_bandwidth / 1e9, m.limits.f32_rate / 1e9, m.limits.bf16_rate / 1e9);
+    fmt::print("{}: {:.1f} GB/s, {:.0f} Gflop/s float32, {:.0f} Gflop/s bfloat16, {:.0f} Gop/s int8\n",
+               m.device->description(), m.limits.read_bandwidth / 1e9, m.limits.f32_rate / 1e9,
+               m.limits.bf16_rate / 1e9, m.limits.int8_rate / 1e9);
     return m;
   }();
   return instance;
@@ -55,8 +56,10 @@ const Machine& machine() {
 
 std::vector<std::unique_ptr<ops::Weight>> weights_of(const Shape& shape, DType type, std::int64_t rows) {
   const std::int64_t size = static_cast<std::int64_t>(core::size_of(type));
-  const std::vector<std::byte> values(static_cast<std::size_t>(shape.n * shape.k * size), std::byte{0x3c});
-  const ops::HostMatrix host{values.data(), type, shape.n, shape.k, shape.k};
+  const DType source = type == DType::kI8 ? DType::kBF16 : type;
+  const auto bytes = shape.n * shape.k * static_cast<std::int64_t>(core::size_of(source));
+  const std::vector<std::byte> values(static_cast<std::size_t>(bytes), std::byte{0x3c});
+  const ops::HostMatrix host{values.data(), source, shape.n, shape.k, shape.k};
   const std::int64_t copies = rows > 64 ? 1 : kWorkingSet / (shape.n * shape.k * size) + 1;
   std::vector<std::unique_ptr<ops::Weight>> weights;
   for (std::int64_t i = 0; i < copies; ++i) {
@@ -86,7 +89,9 @@ void linear(benchmark::State& state, const Shape& shape, DType weight_type, DTyp
       static_cast<double>(shape.n * shape.k) * static_cast<double>(core::size_of(weight_type));
   const double operations = 2.0 * static_cast<double>(shape.n * shape.k * rows);
   const auto rate = benchmark::Counter::kIsRate;
-  const double peak = type == DType::kBF16 ? machine().limits.bf16_rate : machine().limits.f32_rate;
+  const double peak = weight_type == DType::kI8 ? machine().limits.int8_rate
+                      : type == DType::kBF16    ? machine().limits.bf16_rate
+                                                : machine().limits.f32_rate;
   state.counters["GB/s"] = benchmark::Counter(passes * bytes / 1e9, rate);
   state.counters["of_bandwidth"] = benchmark::Counter(passes * bytes / machine().limits.read_bandwidth, rate);
   state.counters["Gflop/s"] = benchmark::Counter(passes * operations / 1e9, rate);
@@ -100,10 +105,10 @@ int main(int argc, char** argv) {
     const char* name;
     DType weight, activation;
   };
-  constexpr Types kTypes[] = {{"bf16*bf16", DType::kBF16, DType::kBF16},
-                              {"bf16*f32", DType::kBF16, DType::kF32},
-                              {"f16*f32", DType::kF16, DType::kF32},
-                              {"f32*f32", DType::kF32, DType::kF32}};
+  constexpr Types kTypes[] = {
+      {"bf16*bf16", DType::kBF16, DType::kBF16}, {"bf16*f32", DType::kBF16, DType::kF32},
+      {"f16*f32", DType::kF16, DType::kF32},     {"f32*f32", DType::kF32, DType::kF32},
+      {"int8*bf16", DType::kI8, DType::kBF16},   {"int8*f32", DType::kI8, DType::kF32}};
   for (const Types& types : kTypes) {
     for (const Shape& shape : kShapes) {
       for (const std::int64_t rows : {1, 2, 4, 8, 16, 32, 128, 512}) {

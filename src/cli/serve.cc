@@ -274,7 +274,8 @@ void add_serve(CLI::App& app) {
                    "KEY=VALUE: an option as in serving.properties, which it overrides, for all models")
       ->allow_extra_args(false);
   command->add_option("--device", flags->device, "cpu (default) or reference");
-  command->add_option("--isa", flags->isa, "Forces an instruction set: plain, avx2, avx512 or avx512_bf16");
+  command->add_option("--isa", flags->isa,
+                      "Forces an instruction set: plain, avx2, avx512, avx512_vnni or avx512_bf16");
   command->add_option("--threads", flags->threads, "Compute threads of each model (default: all processors)")
       ->check(CLI::Range(1, 1024));
   add_http_flags(*command, *flags);

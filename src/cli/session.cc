@@ -52,8 +52,9 @@ void ModelFlags::add_to(CLI::App& command, bool allow_random) {
       .add_option("--option", options, "KEY=VALUE: an option as in serving.properties, which it overrides")
       ->allow_extra_args(false);
   command.add_option("--device", device, "cpu (default) or reference");
-  command.add_option("--isa", isa,
-                     "Forces an instruction set: plain, avx2, avx512 or avx512_bf16 (also PEREGRINE_ISA)");
+  command.add_option(
+      "--isa", isa,
+      "Forces an instruction set: plain, avx2, avx512, avx512_vnni or avx512_bf16 (also PEREGRINE_ISA)");
   command.add_option("--threads", threads, "Compute threads (default: all available processors)")
       ->check(CLI::Range(1, 1024));
   command.add_flag("--json", json, "Print one JSON document");

@@ -135,8 +135,8 @@ class Device {
 
 struct DeviceOptions {
   int threads = 0;  ///< Compute threads; 0 = all available processors.
-  std::string
-      isa;  ///< Forces an instruction set of the cpu device (plain, avx2, avx512, avx512_bf16); empty = best.
+  std::string isa;  ///< Forces an instruction set of the cpu device (plain, avx2, avx512, avx512_vnni,
+                    ///< avx512_bf16); empty = best.
 };
 
 /// Creates the device `name`: "cpu" or "reference". Throws Error(kInvalidArgument) that lists the names, or

@@ -85,6 +85,11 @@ TEST(CpuDevice, EveryPackedSizeIsPadded) {
   Harness harness;
   EXPECT_EQ(harness.pack(random_values(5, 7, DType::kBF16, 1))->bytes(), 16u * 8 * 2);
   EXPECT_EQ(harness.pack(random_values(5, 7, DType::kBF16, 1), WeightUse::kRows)->bytes(), 5u * 7 * 2);
+  // int8: K to a multiple of 4, the elements to one of 64, and a scale for each row of the padded panels.
+  const Values values = random_values(17, 5, DType::kF32, 1);
+  const HostMatrix wide = values.host();
+  EXPECT_EQ(harness.device->pack({&wide, 1}, DType::kI8, WeightUse::kLinear)->bytes(), 32u * 8 + 32 * 4);
+  EXPECT_EQ(harness.device->pack({&wide, 1}, DType::kI8, WeightUse::kRows)->bytes(), 128u + 32 * 4);
   const Values integers{1, 1, DType::kI8, std::vector<std::byte>(1), {}};
   const HostMatrix host = integers.host();
   EXPECT_THAT(message_of(
@@ -104,6 +109,8 @@ TEST(CpuLimits, ArePlausible) {
   EXPECT_GT(limits.f32_rate, 1e7);
   EXPECT_LT(limits.f32_rate, 1e12);
   EXPECT_GT(limits.bf16_rate, 1e7);
+  EXPECT_GT(limits.int8_rate, 1e7);
+  EXPECT_LT(limits.int8_rate, 1e13);
   EXPECT_THAT(message_of([] { measure_limits(-3); }, core::ErrorKind::kInvalidArgument), HasSubstr("-3"));
 }
 

@@ -37,6 +37,8 @@ Number number_of(core::DType type) {
       return Number::kF16;
     case core::DType::kBF16:
       return Number::kBF16;
+    case core::DType::kI8:
+      return Number::kI8;
     default:
       core::fail(core::ErrorKind::kInternal, "the cpu device does not compute in {}", core::to_string(type));
   }

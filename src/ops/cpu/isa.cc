@@ -20,6 +20,9 @@ extern const KernelTable kTable;
 namespace isa_avx512 {
 extern const KernelTable kTable;
 }
+namespace isa_avx512_vnni {
+extern const KernelTable kTable;
+}
 namespace isa_avx512_bf16 {
 extern const KernelTable kTable;
 }
@@ -49,8 +52,10 @@ std::vector<const KernelTable*> available() {
   std::vector<const KernelTable*> tables = {&isa_plain::kTable};
   if (has_avx2()) tables.push_back(&isa_avx2::kTable);
   if (has_avx512()) tables.push_back(&isa_avx512::kTable);
-  if (has_avx512() && __builtin_cpu_supports("avx512bf16")) {
-    tables.insert(dot_product_pays() ? tables.end() : tables.end() - 1, &isa_avx512_bf16::kTable);
+  if (!has_avx512() || !__builtin_cpu_supports("avx512vnni")) return tables;
+  tables.push_back(&isa_avx512_vnni::kTable);
+  if (__builtin_cpu_supports("avx512bf16")) {
+    tables.insert(dot_product_pays() ? tables.end() : tables.end() - 2, &isa_avx512_bf16::kTable);
   }
   return tables;
 }
@@ -69,7 +74,7 @@ const KernelTable& kernels_for(const std::string& name) {
   for (const KernelTable* table : tables) {
     if (name == table->name) return *table;
   }
-  const bool known = name == "avx2" || name == "avx512" || name == "avx512_bf16";
+  const bool known = name == "avx2" || name == "avx512" || name == "avx512_vnni" || name == "avx512_bf16";
   core::fail(core::ErrorKind::kInvalidArgument, "instruction set {} is {}; this processor can run {}",
              core::quoted(name), known ? "not supported by this processor" : "unknown",
              fmt::join(available_isas(), ", "));

@@ -67,6 +67,11 @@ Limits measure_limits(int threads, const std::string& isa) {
     if (i == 0) operations = count;
   });
   limits.bf16_rate = operations * pool.size() / bf16;
+  const double int8 = fastest(pool, [&](int i) {
+    const double count = kernels.spin_int8(kSpinIterations);
+    if (i == 0) operations = count;
+  });
+  limits.int8_rate = operations * pool.size() / int8;
   return limits;
 }
 

@@ -15,6 +15,7 @@ struct Limits {
   /// The same for bfloat16 products with float32 sums, in the instructions that the instruction set's kernels
   /// use (a dot product, or float32 after widening).
   double bf16_rate = 0;
+  double int8_rate = 0;  ///< Integer operations per second of int8 products with exact sums, likewise.
 };
 
 /// Measures with `threads` threads (0 = all processors) and the kernels of `isa` (empty = best): about a

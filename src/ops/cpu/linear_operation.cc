@@ -14,12 +14,28 @@ constexpr std::int64_t kWidenGroups = 6;
 /// Blocks of K: 64 rows of a block, in float32 or as bfloat16 pairs, fill 32 KiB of L1 (48 KiB on today's
 /// servers) beside a group's activations. Where 16-bit weights are widened in registers, shorter blocks
 /// measure better.
-constexpr std::int64_t kFloatBlock = 128, kPairBlock = 256, kHalfBlock = 160;
+constexpr std::int64_t kFloatBlock = 128, kPairBlock = 256, kHalfBlock = 160, kInt8Block = 512;
 /// Elements of input up to which packing them is not worth waking the other threads.
 constexpr std::int64_t kSmallInput = 1 << 15;
 
-bool uses_pairs(const KernelTable& kernels, Number weight, Number activation) {
-  return kernels.dot_bf16 && weight == Number::kBF16 && activation == Number::kBF16;
+Packing packing_for(const KernelTable& kernels, Number weight, Number activation) {
+  if (weight == Number::kI8) return kernels.dot_int8 ? Packing::kByteQuads : Packing::kWordPairs;
+  const bool pairs = kernels.dot_bf16 && weight == Number::kBF16 && activation == Number::kBF16;
+  return pairs ? Packing::kBf16Pairs : Packing::kFloats;
+}
+
+/// Bytes of one packed activation.
+std::int64_t packed_size(Packing packing) {
+  switch (packing) {
+    case Packing::kFloats:
+      return 4;
+    case Packing::kBf16Pairs:
+    case Packing::kWordPairs:
+      return 2;
+    case Packing::kByteQuads:
+      return 1;
+  }
+  return 4;
 }
 
 /// How the product is cut. Depends on the shape alone, and changes no result.
@@ -27,13 +43,15 @@ LinearPlan plan_for(const KernelTable& kernels, std::int64_t rows, std::int64_t 
                     Number activation) {
   LinearPlan plan;
   plan.rows = rows;
-  plan.k = core::round_up<std::int64_t>(k, 2);
-  plan.groups = core::ceil_div<std::int64_t>(rows, kernels.tile_tokens);
-  plan.pairs = uses_pairs(kernels, weight, activation);
-  plan.widen = !plan.pairs && weight != Number::kF32 && plan.groups >= kWidenGroups;
+  plan.packing = packing_for(kernels, weight, activation);
+  const bool int8 = weight == Number::kI8;
+  plan.k = core::round_up<std::int64_t>(k, int8 ? 4 : 2);
+  plan.groups = core::ceil_div<std::int64_t>(rows, int8 ? kernels.int_tile_tokens : kernels.tile_tokens);
+  plan.widen = plan.packing == Packing::kFloats && weight != Number::kF32 && plan.groups >= kWidenGroups;
   plan.k_block = kHalfBlock;
   if (plan.widen || weight == Number::kF32) plan.k_block = kFloatBlock;
-  if (plan.pairs) plan.k_block = kPairBlock;
+  if (plan.packing == Packing::kBf16Pairs) plan.k_block = kPairBlock;
+  if (int8) plan.k_block = kInt8Block;
   if (plan.groups == 1) plan.k_block = plan.k;
   return plan;
 }
@@ -57,7 +75,17 @@ ActivationKind kind_of(Activation activation) {
 }
 
 const char* short_name(Number number) {
-  return number == Number::kF32 ? "f32" : number == Number::kF16 ? "f16" : "bf16";
+  switch (number) {
+    case Number::kF32:
+      return "f32";
+    case Number::kF16:
+      return "f16";
+    case Number::kBF16:
+      return "bf16";
+    case Number::kI8:
+      return "int8";
+  }
+  return "";
 }
 
 void check(const LinearArgs& args, const CpuWeight* weight) {
@@ -105,6 +133,7 @@ LinearTask linear_task(const LinearPlan& plan, const ProductRows& part) {
   task.weight = weight.data();
   task.panel_bytes = weight.panel_bytes();
   task.weight_type = number_of(weight.dtype());
+  if (task.weight_type == Number::kI8) task.channel_scales = weight.scales();
   task.n = weight.rows();
   task.bias = reinterpret_cast<const float*>(args.bias.data);
   task.activation = kind_of(args.activation);
@@ -169,8 +198,12 @@ class Wave {
     }
     std::byte* packed = compute_.activations(static_cast<std::size_t>(bytes));
     for (std::size_t i = 0; i < plans_.packs.size(); ++i) {
-      plans_.tasks[i].activations = plans_.packs[i].packed = packed;
-      packed += packed_bytes(plans_.packs[i].plan);
+      PackActivationsTask& task = plans_.packs[i];
+      task.packed = packed;
+      task.quantized = reinterpret_cast<RowQuantization*>(packed + value_bytes(task.plan));
+      plans_.tasks[i].activations = task.packed;
+      plans_.tasks[i].quantized = task.quantized;
+      packed += packed_bytes(task.plan);
     }
     compute_.for_each(plans_.first_group.back(), elements > kSmallInput, [&](std::int64_t group, int) {
       const std::size_t part = part_of(plans_.first_group, group);
@@ -191,8 +224,13 @@ class Wave {
     });
   }
 
+  static std::int64_t value_bytes(const LinearPlan& plan) {
+    return core::round_up<std::int64_t>(plan.rows * plan.k * packed_size(plan.packing), 64);
+  }
+  /// With what the rows were quantized by.
   static std::int64_t packed_bytes(const LinearPlan& plan) {
-    return core::round_up<std::int64_t>(plan.rows * plan.k * (plan.pairs ? 2 : 4), 64);
+    const auto quantized = plan.rows * static_cast<std::int64_t>(sizeof(RowQuantization));
+    return value_bytes(plan) + core::round_up<std::int64_t>(quantized, 64);
   }
   static std::int64_t panels_of(const LinearTask& task) {
     return core::ceil_div<std::int64_t>(task.n, kPanelRows);
@@ -207,9 +245,15 @@ class Wave {
 }  // namespace
 
 std::string linear_kernel_name(const KernelTable& kernels, Number weight, Number activation) {
-  return fmt::format("linear {}*{} {} panel{} tile{}x{} {}", short_name(weight), short_name(activation),
-                     kernels.name, kPanelRows, kTilePanels * kPanelRows, kernels.tile_tokens,
-                     uses_pairs(kernels, weight, activation) ? "dot" : kernels.arithmetic);
+  const Packing packing = packing_for(kernels, weight, activation);
+  const bool int8 = weight == Number::kI8;
+  const char* arithmetic = kernels.arithmetic;
+  if (int8) arithmetic = "mul+add";
+  if (packing == Packing::kBf16Pairs || packing == Packing::kByteQuads) arithmetic = "dot";
+  return fmt::format("linear {}*{} {} panel{} tile{}x{} {}", short_name(weight),
+                     int8 ? "int8" : short_name(activation), kernels.name, kPanelRows,
+                     kTilePanels * kPanelRows, int8 ? kernels.int_tile_tokens : kernels.tile_tokens,
+                     arithmetic);
 }
 
 void run_products(Compute& compute, Plans& plans) {

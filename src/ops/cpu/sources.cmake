@@ -4,6 +4,7 @@ set(cpu_kernels
   ${cpu_dir}/kernels/plain.cc
   ${cpu_dir}/kernels/avx2.cc
   ${cpu_dir}/kernels/avx512.cc
+  ${cpu_dir}/kernels/avx512_vnni.cc
   ${cpu_dir}/kernels/avx512_bf16.cc)
 target_sources(peregrine_ops PRIVATE
   ${cpu_dir}/attention_operations.cc
@@ -40,5 +41,7 @@ set_source_files_properties(${cpu_dir}/kernels/avx2.cc PROPERTIES
   COMPILE_OPTIONS "${cpu_kernel_options};${cpu_avx2}")
 set_source_files_properties(${cpu_dir}/kernels/avx512.cc PROPERTIES
   COMPILE_OPTIONS "${cpu_kernel_options};${cpu_avx512}")
+set_source_files_properties(${cpu_dir}/kernels/avx512_vnni.cc PROPERTIES
+  COMPILE_OPTIONS "${cpu_kernel_options};${cpu_avx512};-mavx512vnni")
 set_source_files_properties(${cpu_dir}/kernels/avx512_bf16.cc PROPERTIES
-  COMPILE_OPTIONS "${cpu_kernel_options};${cpu_avx512};-mavx512bf16")
+  COMPILE_OPTIONS "${cpu_kernel_options};${cpu_avx512};-mavx512vnni;-mavx512bf16")

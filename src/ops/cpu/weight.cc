@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ops/cpu/weight.h"
 
+#include <algorithm>
+#include <bit>
+#include <cmath>
 #include <cstring>
+#include <limits>
 #include <vector>
 
 #include "core/checked.h"
@@ -18,16 +22,35 @@ constexpr std::int64_t kChunk = 256;
 /// Panels packed by one thread at a time: for a source stored column by column, 64 rows are whole cache
 /// lines.
 constexpr std::int64_t kPanelsPerItem = 4;
+/// What is added to int8 elements as they are stored.
+constexpr int kInt8Offset = 128;
 
-std::size_t packed_bytes(std::int64_t rows, std::int64_t cols, DType dtype, WeightUse use) {
+/// k that a panel holds side by side.
+std::int64_t depth_of(DType dtype) { return dtype == DType::kI8 ? 4 : 2; }
+
+/// Products of bytes sum up to 128 * 127 each before what the 128 adds is taken off; what is left must fit 32
+/// bits.
+constexpr std::int64_t kMostInt8Columns = std::int64_t{1} << 17;
+
+/// Bytes of the elements alone; with scales behind them, a multiple of 64.
+std::size_t element_bytes(std::int64_t rows, std::int64_t cols, DType dtype, WeightUse use) {
   if (use == WeightUse::kLinear) {
     rows = core::round_up<std::int64_t>(rows, kPanelRows);
-    cols = core::round_up<std::int64_t>(cols, 2);
+    cols = core::round_up<std::int64_t>(cols, depth_of(dtype));
   }
   const auto count = core::checked_mul(static_cast<std::uint64_t>(rows), static_cast<std::uint64_t>(cols));
   const auto bytes = count ? core::checked_mul(*count, core::size_of(dtype)) : std::nullopt;
-  if (!bytes) core::fail(core::ErrorKind::kOverloaded, "a weight of {} x {} fits no memory", rows, cols);
-  return *bytes;
+  // Half of what could be named leaves room for the scales.
+  if (!bytes || *bytes > std::numeric_limits<std::size_t>::max() / 2) {
+    core::fail(core::ErrorKind::kOverloaded, "a weight of {} x {} fits no memory", rows, cols);
+  }
+  return dtype == DType::kI8 ? core::round_up<std::size_t>(*bytes, 64) : *bytes;
+}
+
+std::size_t packed_bytes(std::int64_t rows, std::int64_t cols, DType dtype, WeightUse use) {
+  const std::size_t elements = element_bytes(rows, cols, dtype, use);
+  if (dtype != DType::kI8) return elements;
+  return elements + core::round_up<std::size_t>(static_cast<std::size_t>(rows), kPanelRows) * sizeof(float);
 }
 
 float load_float(DType type, const std::byte* p) {
@@ -39,6 +62,15 @@ float load_float(DType type, const std::byte* p) {
   std::uint16_t bits;
   std::memcpy(&bits, p, 2);
   return type == DType::kBF16 ? core::to_float(core::BFloat16{bits}) : core::to_float(core::Float16{bits});
+}
+
+/// Element `index` of a weight's row.
+float read_element(const CpuWeight& weight, const std::byte* elements, std::int64_t index) {
+  if (weight.dtype() == DType::kI8) {
+    return static_cast<float>(std::to_integer<int>(elements[index]) - kInt8Offset);
+  }
+  return load_float(weight.dtype(),
+                    elements + index * static_cast<std::int64_t>(core::size_of(weight.dtype())));
 }
 
 void store_float(DType type, float value, std::byte* p) {
@@ -91,7 +123,43 @@ class Parts {
   std::int64_t rows_ = 0;
 };
 
-/// Interleaves elements (or pairs of them) of 16 rows of `chunk`: out[k][row].
+/// How a row becomes int8.
+struct RowScale {
+  float scale = 0;    ///< x is about scale * q.
+  float inverse = 0;  ///< q is x times this, rounded.
+};
+
+/// |x| compared as bits, in which what is no number is the largest of all, so that it shows in the scale.
+RowScale scale_of(const Parts& parts, std::int64_t row, std::int64_t cols) {
+  float chunk[kChunk];
+  std::uint32_t highest = 0;
+  for (std::int64_t begin = 0; begin < cols; begin += kChunk) {
+    const std::int64_t end = std::min(cols, begin + kChunk);
+    parts.read(row, begin, end, DType::kF32, reinterpret_cast<std::byte*>(chunk));
+    for (std::int64_t i = 0; i < end - begin; ++i) {
+      highest = std::max(highest, std::bit_cast<std::uint32_t>(chunk[i]) & 0x7FFFFFFFu);
+    }
+  }
+  const float magnitude = std::bit_cast<float>(highest);
+  return {magnitude / 127.0f, magnitude > 0 ? 127.0f / magnitude : 0.0f};
+}
+
+/// Columns [begin, end) of `row`, quantized, plus 128.
+void read_int8(const Parts& parts, std::int64_t row, std::int64_t begin, std::int64_t end, float inverse,
+               std::byte* out) {
+  float chunk[kChunk];
+  for (; begin < end; begin += kChunk) {
+    const std::int64_t count = std::min(end - begin, kChunk);
+    parts.read(row, begin, begin + count, DType::kF32, reinterpret_cast<std::byte*>(chunk));
+    for (std::int64_t i = 0; i < count; ++i, ++out) {
+      const float q = std::nearbyint(chunk[i] * inverse);
+      // Only what is no number, which the scale shows, is outside.
+      *out = static_cast<std::byte>(static_cast<int>(q >= -127.0f && q <= 127.0f ? q : 0.0f) + kInt8Offset);
+    }
+  }
+}
+
+/// Interleaves elements (or pairs or fours of them) of 16 rows of `chunk`: out[k][row].
 template <typename Element>
 void interleave(const std::byte* chunk, std::int64_t row_bytes, std::int64_t count, std::byte* out) {
   for (std::int64_t k = 0; k < count; ++k) {
@@ -108,28 +176,41 @@ void pack_panel(const Parts& parts, const CpuWeight& weight, std::int64_t panel)
   const auto size = static_cast<std::int64_t>(core::size_of(dtype));
   const std::int64_t row_bytes = kChunk * size;
   std::byte* out = weight.data() + panel * weight.panel_bytes();
+  RowScale scales[kPanelRows];
+  if (dtype == DType::kI8) {
+    for (std::int64_t r = 0; r < kPanelRows; ++r) {
+      const std::int64_t row = panel * kPanelRows + r;
+      if (row < weight.rows()) scales[r] = scale_of(parts, row, weight.cols());
+      weight.scales()[row] = scales[r].scale;
+    }
+  }
   for (std::int64_t begin = 0; begin < weight.cols(); begin += kChunk) {
     const std::int64_t end = std::min(weight.cols(), begin + kChunk);
-    const std::int64_t depth = core::round_up<std::int64_t>(end - begin, 2);
+    const std::int64_t depth = core::round_up<std::int64_t>(end - begin, depth_of(dtype));
     for (std::int64_t r = 0; r < kPanelRows; ++r) {
       const std::int64_t row = panel * kPanelRows + r;
       std::byte* target = chunk + r * row_bytes;
       const std::int64_t filled = row < weight.rows() ? end - begin : 0;
-      if (filled > 0) parts.read(row, begin, end, dtype, target);
+      if (filled > 0 && dtype == DType::kI8) {
+        read_int8(parts, row, begin, end, scales[r].inverse, target);
+      } else if (filled > 0) {
+        parts.read(row, begin, end, dtype, target);
+      }
+      // The padding of int8 meets activations of 0, or is in rows that nobody reads: its value is free.
       std::memset(target + filled * size, 0, static_cast<std::size_t>((depth - filled) * size));
     }
     std::byte* place = out + begin * kPanelRows * size;
     if (dtype == DType::kF16) {
       interleave<std::uint16_t>(chunk, row_bytes, depth, place);
     } else {
-      interleave<std::uint32_t>(chunk, row_bytes, dtype == DType::kBF16 ? depth / 2 : depth, place);
+      interleave<std::uint32_t>(chunk, row_bytes, depth * size / 4, place);
     }
   }
 }
 
 void check_parts(std::span<const HostMatrix> parts, DType dtype) {
   using enum core::ErrorKind;
-  if (!core::is_weight_float(dtype))
+  if (!core::is_weight_float(dtype) && dtype != DType::kI8)
     core::fail(kUnsupported, "weights cannot be stored as {}", core::to_string(dtype));
   if (parts.empty()) core::fail(kInternal, "a weight of no parts");
   for (const HostMatrix& part : parts) {
@@ -141,18 +222,24 @@ void check_parts(std::span<const HostMatrix> parts, DType dtype) {
                  parts[0].cols);
     }
   }
+  if (dtype == DType::kI8 && parts[0].cols > kMostInt8Columns) {
+    core::fail(kUnsupported,
+               "a weight of {} columns cannot be stored as int8: at most {} keep its sums exact",
+               parts[0].cols, kMostInt8Columns);
+  }
 }
 
 }  // namespace
 
 CpuWeight::CpuWeight(std::int64_t rows, std::int64_t cols, DType dtype, WeightUse use)
     : Weight(rows, cols, dtype, use),
+      scales_at_(element_bytes(rows, cols, dtype, use)),
       memory_(packed_bytes(rows, cols, dtype, use), Commit::kHugePages, "a weight") {}
 
 std::int64_t CpuWeight::panels() const { return core::ceil_div<std::int64_t>(rows(), kPanelRows); }
 
 std::int64_t CpuWeight::panel_bytes() const {
-  return core::round_up<std::int64_t>(cols(), 2) * kPanelRows *
+  return core::round_up<std::int64_t>(cols(), depth_of(dtype())) * kPanelRows *
          static_cast<std::int64_t>(core::size_of(dtype()));
 }
 
@@ -168,7 +255,14 @@ std::unique_ptr<CpuWeight> pack_weight(Compute& compute, std::span<const HostMat
     compute.for_each(core::ceil_div(weight->rows(), kRowsPerItem), true, [&](std::int64_t item, int) {
       const std::int64_t end = std::min(weight->rows(), (item + 1) * kRowsPerItem);
       for (std::int64_t row = item * kRowsPerItem; row < end; ++row) {
-        source.read(row, 0, weight->cols(), dtype, weight->data() + row * row_bytes);
+        std::byte* target = weight->data() + row * row_bytes;
+        if (dtype == DType::kI8) {
+          const RowScale scale = scale_of(source, row, weight->cols());
+          weight->scales()[row] = scale.scale;
+          read_int8(source, row, 0, weight->cols(), scale.inverse, target);
+        } else {
+          source.read(row, 0, weight->cols(), dtype, target);
+        }
       }
     });
     return weight;
@@ -183,18 +277,23 @@ std::unique_ptr<CpuWeight> pack_weight(Compute& compute, std::span<const HostMat
 void read_row(const CpuWeight& weight, std::int64_t row, float scale, bool accumulate, float* out) {
   const DType dtype = weight.dtype();
   const auto put = [accumulate](float& to, float value) { to = accumulate ? to + value : value; };
-  const auto size = static_cast<std::int64_t>(core::size_of(dtype));
+  const bool quantized = dtype == DType::kI8;
+  const float row_scale = quantized ? weight.scales()[row] : 1.0f;
+  const auto value_at = [&](const std::byte* elements, std::int64_t index) {
+    const float value = read_element(weight, elements, index);
+    return scale * (quantized ? value * row_scale : value);
+  };
   if (weight.use() == WeightUse::kRows) {
-    const std::byte* in = weight.data() + row * weight.cols() * size;
-    for (std::int64_t c = 0; c < weight.cols(); ++c) put(out[c], scale * load_float(dtype, in + c * size));
+    const std::byte* in =
+        weight.data() + row * weight.cols() * static_cast<std::int64_t>(core::size_of(dtype));
+    for (std::int64_t c = 0; c < weight.cols(); ++c) put(out[c], value_at(in, c));
     return;
   }
   const std::byte* panel = weight.data() + row / kPanelRows * weight.panel_bytes();
   const std::int64_t lane = row % kPanelRows;
+  const std::int64_t depth = dtype == DType::kI8 ? 4 : dtype == DType::kBF16 ? 2 : 1;
   for (std::int64_t c = 0; c < weight.cols(); ++c) {
-    const std::int64_t index =
-        dtype == DType::kBF16 ? (c / 2 * kPanelRows + lane) * 2 + c % 2 : c * kPanelRows + lane;
-    put(out[c], scale * load_float(dtype, panel + index * size));
+    put(out[c], value_at(panel, (c / depth * kPanelRows + lane) * depth + c % depth));
   }
 }
 

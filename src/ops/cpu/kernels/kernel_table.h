@@ -28,7 +28,16 @@ inline constexpr int kAttentionQueries = 48;
 inline constexpr int kCacheBlock = 16;
 inline constexpr int kSegment = 128;
 
-enum class Number : std::uint8_t { kF32, kF16, kBF16 };
+enum class Number : std::uint8_t { kF32, kF16, kBF16, kI8 };
+
+/// How activations are packed for matrix products.
+enum class Packing : std::uint8_t {
+  kFloats,     ///< float32.
+  kBf16Pairs,  ///< bfloat16, two k side by side.
+  kByteQuads,  ///< int8, four k side by side.
+  kWordPairs,  ///< int8 widened to 16 bits; of four k first the two even ones side by side, then the odd
+               ///< ones.
+};
 
 enum class ActivationKind : std::uint8_t { kNone, kGelu, kGeluTanh, kSilu, kRelu, kTanh };
 
@@ -37,11 +46,17 @@ enum class ActivationKind : std::uint8_t { kNone, kGelu, kGeluTanh, kSilu, kRelu
 /// possible; the first `rows % groups` groups have one more.
 struct LinearPlan {
   std::int64_t rows = 0;     ///< At most kRowBlock.
-  std::int64_t k = 0;        ///< Padded: even.
+  std::int64_t k = 0;        ///< Padded to even, with int8 weights to a multiple of 4.
   std::int64_t groups = 0;   ///< ceil(rows / tokens of the register tile).
-  std::int64_t k_block = 0;  ///< Even.
-  bool pairs = false;        ///< Packed as bfloat16 pairs; else as float32.
-  bool widen = false;        ///< Widen each block of weights to float32 in scratch memory first.
+  std::int64_t k_block = 0;  ///< A multiple of the same.
+  Packing packing = Packing::kFloats;
+  bool widen = false;  ///< Widen each block of weights to float32 in scratch memory first.
+};
+
+/// What int8 activations were multiplied with: x is about scale * q.
+struct RowQuantization {
+  float scale = 0;
+  std::int32_t offset = 0;  ///< 128 times the sum of all q: what weights stored plus 128 add too much.
 };
 
 struct PackActivationsTask {
@@ -50,13 +65,16 @@ struct PackActivationsTask {
   Number type = Number::kF32;
   std::int64_t in_cols = 0;
   std::int64_t in_stride = 0;
-  std::byte* packed = nullptr;  ///< rows * k elements of 4 (or, in pairs, 2) bytes.
+  std::byte* packed = nullptr;           ///< rows * k elements of packed_size() bytes.
+  RowQuantization* quantized = nullptr;  ///< [rows], written where the packing is of int8.
 };
 
 struct LinearTask {
   LinearPlan plan;
-  const std::byte* activations = nullptr;  ///< As packed by pack_activations.
-  const std::byte* weight = nullptr;       ///< Panels; see weight.h.
+  const std::byte* activations = nullptr;      ///< As packed by pack_activations.
+  const RowQuantization* quantized = nullptr;  ///< [rows], with int8 weights.
+  const float* channel_scales = nullptr;       ///< [n padded to panels], with int8 weights.
+  const std::byte* weight = nullptr;           ///< Panels; see weight.h.
   std::int64_t panel_bytes = 0;
   Number weight_type = Number::kF32;
   std::int64_t n = 0;  ///< Output columns.
@@ -144,8 +162,10 @@ struct AttentionItem {
 /// threads on disjoint outputs. `scratch` is 64-byte aligned memory of the calling thread.
 struct KernelTable {
   const char* name;
-  int tile_tokens;  ///< Rows of the batch in a register tile.
-  bool dot_bf16;    ///< bfloat16 pairs are multiplied by an instruction made for them.
+  int tile_tokens;      ///< Rows of the batch in a register tile.
+  int int_tile_tokens;  ///< The same with int8 weights.
+  bool dot_bf16;        ///< bfloat16 pairs are multiplied by an instruction made for them.
+  bool dot_int8;        ///< Likewise quads of bytes.
   const char* arithmetic;
 
   std::size_t linear_scratch;  ///< Bytes that `linear` needs.
@@ -165,6 +185,8 @@ struct KernelTable {
   double (*spin_f32)(std::int64_t iterations);
   /// The same in the instructions that bfloat16 matrix products use.
   double (*spin_bf16)(std::int64_t iterations);
+  /// The same in those of int8 products; integer operations.
+  double (*spin_int8)(std::int64_t iterations);
 };
 
 }  // namespace peregrine::ops::cpu

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // All kernels of one instruction set: included once by the source file of each, after PEREGRINE_ISA (the
-// namespace) and the PEREGRINE_AVX2, PEREGRINE_AVX512 and PEREGRINE_AVX512_BF16 that it has are defined.
+// namespace) and the PEREGRINE_AVX2, PEREGRINE_AVX512, PEREGRINE_VNNI and PEREGRINE_AVX512_BF16 that it has
+// are defined.
 #pragma once
 
 #include <immintrin.h>
@@ -18,6 +19,7 @@
 #endif
 #include "ops/cpu/kernels/math.h"
 #include "ops/cpu/kernels/tile.h"
+#include "ops/cpu/kernels/activations.h"
 #include "ops/cpu/kernels/linear.h"
 #include "ops/cpu/kernels/rows.h"
 #include "ops/cpu/kernels/attention.h"
@@ -33,10 +35,16 @@ extern const KernelTable kTable;
 const KernelTable kTable = {
     .name = PEREGRINE_NAME_OF(PEREGRINE_ISA) + sizeof("isa"),
     .tile_tokens = kTileTokens,
+    .int_tile_tokens = kIntTileTokens,
 #if defined(PEREGRINE_AVX512_BF16)
     .dot_bf16 = true,
 #else
     .dot_bf16 = false,
+#endif
+#if defined(PEREGRINE_VNNI)
+    .dot_int8 = true,
+#else
+    .dot_int8 = false,
 #endif
     .arithmetic =
 #if defined(PEREGRINE_AVX2) || defined(PEREGRINE_AVX512)
@@ -54,6 +62,7 @@ const KernelTable kTable = {
     .read_memory = read_memory,
     .spin_f32 = spin_f32,
     .spin_bf16 = spin_bf16,
+    .spin_int8 = spin_int8,
 };
 
 }  // namespace peregrine::ops::cpu::PEREGRINE_ISA

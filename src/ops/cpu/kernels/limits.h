@@ -66,5 +66,24 @@ double spin_bf16(std::int64_t iterations) {
 #endif
 }
 
+double spin_int8(std::int64_t iterations) {
+  IntVector sums[kChains];
+  const IntVector a = bits_of(opaque(1e-9f)), b = bits_of(opaque(1e-9f));
+  each<kChains>([&](auto i) PEREGRINE_LAMBDA { sums[i] = splat_ints(i); });
+  for (std::int64_t n = 0; n < iterations; ++n) {
+    each<kChains>([&](auto i) PEREGRINE_LAMBDA {
+#if defined(PEREGRINE_VNNI)
+      sums[i].v = _mm512_dpbusd_epi32(sums[i].v, a.v, b.v);
+#else
+      sums[i] = add_products(sums[i], a, b);
+#endif
+    });
+  }
+  each<kChains - 1>([&](auto i) PEREGRINE_LAMBDA { sums[0] = add(sums[0], sums[i + 1]); });
+  float result = sum_lanes(to_floats(sums[0]));
+  asm volatile("" : "+x"(result));
+  return static_cast<double>(iterations) * kChains * 16 * (2 * I8Panel::kDepth / I8Panel::kValues);
+}
+
 }  // namespace
 }  // namespace peregrine::ops::cpu::PEREGRINE_ISA

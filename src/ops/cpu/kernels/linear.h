@@ -23,73 +23,6 @@ inline constexpr std::int64_t kStreamAhead = 4096;
 template <int kTokens>
 using InterleavedOf = Interleaved<kTokens>;
 
-/// First row of group g.
-PEREGRINE_INLINE std::int64_t group_row(const LinearPlan& plan, std::int64_t g) {
-  const std::int64_t small = plan.rows / plan.groups, bigger = plan.rows % plan.groups;
-  return g * small + (g < bigger ? g : bigger);
-}
-
-PEREGRINE_INLINE std::uint32_t pair_of(std::uint16_t even, std::uint16_t odd) {
-  return even | static_cast<std::uint32_t>(odd) << 16;
-}
-
-/// Value (row, k) of the input; 0 behind its last column.
-PEREGRINE_INLINE float input_f32(const PackActivationsTask& task, const std::byte* row, std::int64_t k) {
-  if (k >= task.in_cols) return 0.0f;
-  if (task.type == Number::kF32) {
-    float value;
-    __builtin_memcpy(&value, row + k * 4, 4);
-    return value;
-  }
-  std::uint16_t bits;
-  __builtin_memcpy(&bits, row + k * 2, 2);
-  return widen_bf16(bits);
-}
-
-/// Copies k in [begin, end) of one row, as float32, to every stride-th place of `out`.
-inline void scatter_f32(const PackActivationsTask& task, const std::byte* row, std::int64_t begin,
-                        std::int64_t end, float* out, std::int64_t stride) {
-  std::int64_t k = begin;
-  for (; k + 16 <= end && k + 16 <= task.in_cols; k += 16) {
-    alignas(64) float lanes[16];
-    store(lanes, load_as(task.type, row + k * bytes_of(task.type)));
-    for (int i = 0; i < 16; ++i) out[i * stride] = lanes[i];
-    out += 16 * stride;
-  }
-  for (; k < end; ++k, out += stride) *out = input_f32(task, row, k);
-}
-
-inline void scatter_pairs(const PackActivationsTask& task, const std::byte* row, std::int64_t begin,
-                          std::int64_t end, std::uint32_t* out, std::int64_t stride) {
-  std::int64_t k = begin;
-  for (; k + 2 <= end && k + 2 <= task.in_cols; k += 2, out += stride) __builtin_memcpy(out, row + k * 2, 4);
-  for (; k < end; k += 2, out += stride) {
-    std::uint16_t even = 0;
-    if (k < task.in_cols) __builtin_memcpy(&even, row + k * 2, 2);
-    *out = pair_of(even, 0);
-  }
-}
-
-void pack_activations(const PackActivationsTask& task, std::int64_t group_begin, std::int64_t group_end) {
-  const LinearPlan& plan = task.plan;
-  const std::int64_t element = plan.pairs ? 2 : 4;
-  for (std::int64_t k = 0; k < plan.k; k += plan.k_block) {
-    const std::int64_t k_end = k + plan.k_block < plan.k ? k + plan.k_block : plan.k;
-    for (std::int64_t g = group_begin; g < group_end; ++g) {
-      const std::int64_t first = group_row(plan, g), tokens = group_row(plan, g + 1) - first;
-      std::byte* out = task.packed + (k * plan.rows + first * (k_end - k)) * element;
-      for (std::int64_t t = 0; t < tokens; ++t) {
-        const std::byte* row = task.in + (first + t) * task.in_stride * bytes_of(task.type);
-        if (plan.pairs) {
-          scatter_pairs(task, row, k, k_end, reinterpret_cast<std::uint32_t*>(out) + t, tokens);
-        } else {
-          scatter_f32(task, row, k, k_end, reinterpret_cast<float*>(out) + t, tokens);
-        }
-      }
-    }
-  }
-}
-
 /// Widens k in [begin, begin + depth) of a panel to [depth][16] floats.
 inline void widen_panel(Number type, const std::byte* panel, std::int64_t begin, std::int64_t depth,
                         float* out) {
@@ -104,13 +37,22 @@ inline void widen_panel(Number type, const std::byte* panel, std::int64_t begin,
   }
 }
 
+/// Sums of quantized products as what they stand for.
+PEREGRINE_INLINE Vector dequantize(const LinearTask& task, std::int64_t row, std::int64_t column,
+                                   const float* sums) {
+  const RowQuantization& quantized = task.quantized[row];
+  const IntVector sum = sub(load_ints(sums), splat_ints(quantized.offset));
+  return mul(to_floats(sum), mul(splat(quantized.scale), load(task.channel_scales + column)));
+}
+
 /// The sums of one row through bias, activation, soft cap and residual to the output.
 inline void finish_row(const LinearTask& task, std::int64_t row, std::int64_t first_column, int panels,
                        const float* sums) {
   for (int p = 0; p < panels; ++p) {
     const std::int64_t column = first_column + p * kPanelRows;
     const std::int64_t lanes = task.n - column < 16 ? task.n - column : 16;
-    Vector value = load(sums + p * kPanelRows);
+    Vector value = task.weight_type == Number::kI8 ? dequantize(task, row, column, sums + p * kPanelRows)
+                                                   : load(sums + p * kPanelRows);
     if (task.bias != nullptr) value = add(value, load_lanes(task.bias + column, lanes));
     value = activate(task.activation, value);
     if (task.soft_cap > 0) value = soft_cap(task.soft_cap, value);
@@ -136,7 +78,7 @@ template <typename Panel>
 inline void block_product(const LinearTask& task, const Strip& strip, std::int64_t begin,
                           std::int64_t depth) {
   const LinearPlan& plan = task.plan;
-  const std::int64_t stored = task.weight_type == Number::kF32 ? 64 : 32;  // bytes of a panel per k
+  const std::int64_t stored = kPanelRows * stored_bytes(task.weight_type);  // of a panel per k
   const std::int64_t groups = plan.groups;
   const std::byte* weights = strip.panels + begin * stored;
   std::int64_t weights_stride = strip.panel_bytes;
@@ -164,7 +106,7 @@ inline void block_product(const LinearTask& task, const Strip& strip, std::int64
   for (std::int64_t g = 0; g < groups; ++g) {
     const std::int64_t row = group_row(plan, g);
     const int tokens = static_cast<int>(group_row(plan, g + 1) - row);
-    args.x = task.activations + (begin * plan.rows + row * depth) * (plan.pairs ? 2 : 4);
+    args.x = task.activations + (begin * plan.rows + row * depth) * (4 * Panel::kValues) / Panel::kDepth;
     args.sums = strip.sums + row * kSumsStride;
     const std::int64_t fetched = g / groups_per_panel;  // panels complete in each half of the strip
     if (groups == 1) {
@@ -182,11 +124,13 @@ inline void block_product(const LinearTask& task, const Strip& strip, std::int64
 
 inline void block_product_of(const LinearTask& task, const Strip& strip, std::int64_t begin,
                              std::int64_t depth) {
-  if (task.plan.widen || task.weight_type == Number::kF32) {
+  if (task.weight_type == Number::kI8) {
+    block_product<I8Panel>(task, strip, begin, depth);
+  } else if (task.plan.widen || task.weight_type == Number::kF32) {
     block_product<F32Panel>(task, strip, begin, depth);
   } else if (task.weight_type == Number::kF16) {
     block_product<F16Panel>(task, strip, begin, depth);
-  } else if (!task.plan.pairs) {
+  } else if (task.plan.packing == Packing::kFloats) {
     block_product<Bf16Panel>(task, strip, begin, depth);
   } else {
 #if defined(PEREGRINE_AVX512_BF16)

@@ -109,6 +109,8 @@ PEREGRINE_INLINE Vector activate(ActivationKind kind, Vector x) {
 }
 
 PEREGRINE_INLINE std::int64_t bytes_of(Number type) { return type == Number::kF32 ? 4 : 2; }
+/// Of weights, which may be int8 as well.
+PEREGRINE_INLINE std::int64_t stored_bytes(Number type) { return type == Number::kI8 ? 1 : bytes_of(type); }
 
 /// Sixteen numbers of `type`, widened.
 PEREGRINE_INLINE Vector load_as(Number type, const std::byte* p) {

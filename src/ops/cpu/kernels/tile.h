@@ -26,6 +26,18 @@ inline constexpr int kTileTokens = 6;
 #else
 inline constexpr int kTileTokens = 2;
 #endif
+/// The same for sums of integers, whose steps are so short that weights should be loaded for more rows at
+/// once.
+#if defined(PEREGRINE_AVX512)
+inline constexpr int kIntTileTokens = 12;
+#else
+inline constexpr int kIntTileTokens = kTileTokens;
+#endif
+
+PEREGRINE_INLINE void clear(Vector& sum) { sum = zero(); }
+PEREGRINE_INLINE void clear(IntVector& sum) { sum = splat_ints(0); }
+PEREGRINE_INLINE void resume(Vector& sum, const void* p) { sum = load(p); }
+PEREGRINE_INLINE void resume(IntVector& sum, const void* p) { sum = load_ints(p); }
 
 /// Where an activation lies: value (token, k) at [token * kTokenStride + k * kStepStride].
 template <int kTokens>
@@ -40,10 +52,13 @@ struct Rows {
   static constexpr int kStepStride = 1;
 };
 
-// The kinds of panel. One step consumes kBytes of each panel and kValues values of each activation.
+// The kinds of panel. One step consumes kBytes of each panel and kValues values of each activation; kTokens
+// is the most rows a tile of it has.
 
 struct F32Panel {
   using Value = float;
+  using Sum = Vector;
+  static constexpr int kTokens = kTileTokens;
   static constexpr int kBytes = 64;
   static constexpr int kValues = 1;
   static constexpr int kDepth = 1;  ///< k per step.
@@ -62,6 +77,8 @@ struct F32Panel {
 
 struct F16Panel {
   using Value = float;
+  using Sum = Vector;
+  static constexpr int kTokens = kTileTokens;
   static constexpr int kBytes = 32;
   static constexpr int kValues = 1;
   static constexpr int kDepth = 1;
@@ -81,6 +98,8 @@ struct F16Panel {
 /// Pairs of bfloat16, widened on the way: the even k first, then the odd one.
 struct Bf16Panel {
   using Value = float;
+  using Sum = Vector;
+  static constexpr int kTokens = kTileTokens;
   static constexpr int kBytes = 64;
   static constexpr int kValues = 2;
   static constexpr int kDepth = 2;
@@ -116,6 +135,8 @@ struct Bf16Panel {
 /// Pairs of bfloat16 against pairs of bfloat16, two products and two sums by one instruction.
 struct Bf16DotPanel {
   using Value = std::uint32_t;
+  using Sum = Vector;
+  static constexpr int kTokens = kTileTokens;
   static constexpr int kBytes = 64;
   static constexpr int kValues = 1;
   static constexpr int kDepth = 2;
@@ -142,6 +163,56 @@ struct Bf16DotPanel {
 };
 #endif
 
+/// Quads of unsigned bytes (weights plus 128) against quads of signed ones, summed exactly in 32 bits: all
+/// four products by one instruction where there is one, else by two in 16 bits, of the even and of the odd k.
+struct I8Panel {
+  using Value = std::uint32_t;
+  using Sum = IntVector;
+  static constexpr int kTokens = kIntTileTokens;
+  static constexpr int kBytes = 64;
+  static constexpr int kDepth = 4;
+#if defined(PEREGRINE_VNNI)
+  static constexpr int kValues = 1;
+
+  template <int P, int T, typename Layout>
+  static PEREGRINE_INLINE void step(IntVector (&sums)[P * T], const std::byte* const (&w)[P],
+                                    std::int64_t offset, const std::uint32_t* x) {
+    IntVector weights[P];
+    each<P>([&](auto p) PEREGRINE_LAMBDA { weights[p] = load_ints(w[p] + offset); });
+    each<T>([&](auto t) PEREGRINE_LAMBDA {
+      const __m512i quad = _mm512_set1_epi32(static_cast<int>(x[t * Layout::kTokenStride]));
+      each<P>([&](auto p) PEREGRINE_LAMBDA {
+        sums[t * P + p].v = _mm512_dpbusd_epi32(sums[t * P + p].v, weights[p].v, quad);
+      });
+    });
+  }
+#else
+  static constexpr int kValues = 2;
+
+  template <int P, int T, typename Layout>
+  static PEREGRINE_INLINE void step(IntVector (&sums)[P * T], const std::byte* const (&w)[P],
+                                    std::int64_t offset, const std::uint32_t* x) {
+    half_step<P, T, Layout, false>(sums, w, offset, x);
+    half_step<P, T, Layout, true>(sums, w, offset, x + Layout::kStepStride);
+  }
+
+  template <int P, int T, typename Layout, bool kOdd>
+  static PEREGRINE_INLINE void half_step(IntVector (&sums)[P * T], const std::byte* const (&w)[P],
+                                         std::int64_t offset, const std::uint32_t* x) {
+    IntVector weights[P];
+    each<P>([&](auto p) PEREGRINE_LAMBDA {
+      const IntVector quads = load_ints(w[p] + offset);
+      weights[p] = kOdd ? odd_bytes(quads) : even_bytes(quads);
+    });
+    each<T>([&](auto t) PEREGRINE_LAMBDA {
+      const IntVector pair = splat_ints(static_cast<std::int32_t>(x[t * Layout::kTokenStride]));
+      each<P>([&](auto p)
+                  PEREGRINE_LAMBDA { sums[t * P + p] = add_products(sums[t * P + p], weights[p], pair); });
+    });
+  }
+#endif
+};
+
 /// What a tile asks the memory for while it computes.
 enum class Prefetch {
   kNone,
@@ -154,7 +225,7 @@ struct TileArgs {
   const std::byte* panels[kTilePanels];
   const void* x;
   std::int64_t steps;
-  float* sums;  ///< Sum (t, p) at [t * sums_stride + 16 * p].
+  float* sums;  ///< Sum (t, p) at [t * sums_stride + 16 * p]; integers where the panels' sums are.
   std::int64_t sums_stride;
   bool resume;  ///< Continue the sums in memory; else from zero.
   std::int64_t ahead;
@@ -164,13 +235,13 @@ struct TileArgs {
 
 template <typename Panel, int P, int T, typename Layout, Prefetch kPrefetch>
 void tile(const TileArgs& args) {
-  Vector sums[P * T];
+  typename Panel::Sum sums[P * T];
   if (args.resume) {
     each<P * T>([&](auto i) PEREGRINE_LAMBDA {
-      sums[i] = load(args.sums + (i / P) * args.sums_stride + (i % P) * kPanelRows);
+      resume(sums[i], args.sums + (i / P) * args.sums_stride + (i % P) * kPanelRows);
     });
   } else {
-    each<P * T>([&](auto i) PEREGRINE_LAMBDA { sums[i] = zero(); });
+    each<P * T>([&](auto i) PEREGRINE_LAMBDA { clear(sums[i]); });
   }
   const std::byte* panels[P];
   each<P>([&](auto p) PEREGRINE_LAMBDA { panels[p] = args.panels[p]; });
@@ -202,10 +273,10 @@ using TileFunction = void (*)(const TileArgs&);
 /// The tile for `tokens` and up to panels_at(tokens) panels, chosen at run time.
 template <typename Panel, Prefetch kPrefetch, template <int> typename LayoutOf>
 struct TileTable {
-  TileFunction functions[kTileTokens][3];  ///< 1, 2 and 4 panels.
+  TileFunction functions[Panel::kTokens][3];  ///< 1, 2 and 4 panels.
 
   constexpr TileTable() : functions{} {
-    each<kTileTokens>([this](auto index) {
+    each<Panel::kTokens>([this](auto index) {
       constexpr int kTokens = index + 1;
       constexpr int kPanels = panels_at(kTokens);
       functions[index][0] = &tile<Panel, 1, kTokens, LayoutOf<kTokens>, kPrefetch>;

@@ -115,6 +115,56 @@ PEREGRINE_INLINE void store_lanes(float* p, Vector x, std::int64_t n) {
   _mm256_maskstore_ps(p + 8, _mm256_castps_si256(m.b), x.b);
 }
 
+/// Sixteen 32-bit integers; sums wrap around.
+struct IntVector {
+  __m256i a, b;
+};
+
+PEREGRINE_INLINE IntVector splat_ints(std::int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
+PEREGRINE_INLINE IntVector load_ints(const void* p) {
+  const auto* i = static_cast<const __m256i*>(p);
+  return {_mm256_loadu_si256(i), _mm256_loadu_si256(i + 1)};
+}
+PEREGRINE_INLINE void store(void* p, IntVector x) {
+  auto* i = static_cast<__m256i*>(p);
+  _mm256_storeu_si256(i, x.a);
+  _mm256_storeu_si256(i + 1, x.b);
+}
+PEREGRINE_INLINE IntVector add(IntVector x, IntVector y) {
+  return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)};
+}
+PEREGRINE_INLINE IntVector sub(IntVector x, IntVector y) {
+  return {_mm256_sub_epi32(x.a, y.a), _mm256_sub_epi32(x.b, y.b)};
+}
+PEREGRINE_INLINE IntVector max(IntVector x, IntVector y) {
+  return {_mm256_max_epi32(x.a, y.a), _mm256_max_epi32(x.b, y.b)};
+}
+PEREGRINE_INLINE IntVector bits_of(Vector x) { return {_mm256_castps_si256(x.a), _mm256_castps_si256(x.b)}; }
+PEREGRINE_INLINE Vector to_floats(IntVector x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
+/// To nearest, ties to even.
+PEREGRINE_INLINE IntVector round_to_ints(Vector x) {
+  return {_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)};
+}
+/// Stores the lanes, which fit, as 16 bytes.
+PEREGRINE_INLINE void store_bytes(void* p, IntVector x) {
+  const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(x.a, x.b), 0xD8);
+  const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+  _mm_storeu_si128(static_cast<__m128i*>(p), bytes);
+}
+/// The even (lower) and odd (upper) unsigned byte of each 16-bit lane, widened.
+PEREGRINE_INLINE IntVector even_bytes(IntVector x) {
+  const __m256i low = _mm256_set1_epi16(0xFF);
+  return {_mm256_and_si256(x.a, low), _mm256_and_si256(x.b, low)};
+}
+PEREGRINE_INLINE IntVector odd_bytes(IntVector x) {
+  return {_mm256_srli_epi16(x.a, 8), _mm256_srli_epi16(x.b, 8)};
+}
+/// sum + the two products of each lane's 16-bit halves.
+PEREGRINE_INLINE IntVector add_products(IntVector sum, IntVector x, IntVector y) {
+  return {_mm256_add_epi32(sum.a, _mm256_madd_epi16(x.a, y.a)),
+          _mm256_add_epi32(sum.b, _mm256_madd_epi16(x.b, y.b))};
+}
+
 /// Halves added (or compared) pairwise: lanes i and i + 8, then i and i + 4, and so on.
 template <typename Combine>
 PEREGRINE_INLINE float reduce(Vector x, Combine combine) {

@@ -76,6 +76,35 @@ PEREGRINE_INLINE void store_lanes(float* p, Vector a, std::int64_t n) {
   _mm512_mask_storeu_ps(p, first_lanes(n).m, a.v);
 }
 
+/// Sixteen 32-bit integers; sums wrap around.
+struct IntVector {
+  __m512i v;
+};
+
+PEREGRINE_INLINE IntVector splat_ints(std::int32_t x) { return {_mm512_set1_epi32(x)}; }
+PEREGRINE_INLINE IntVector load_ints(const void* p) { return {_mm512_loadu_si512(p)}; }
+PEREGRINE_INLINE void store(void* p, IntVector a) { _mm512_storeu_si512(p, a.v); }
+PEREGRINE_INLINE IntVector add(IntVector a, IntVector b) { return {_mm512_add_epi32(a.v, b.v)}; }
+PEREGRINE_INLINE IntVector sub(IntVector a, IntVector b) { return {_mm512_sub_epi32(a.v, b.v)}; }
+PEREGRINE_INLINE IntVector max(IntVector a, IntVector b) { return {_mm512_max_epi32(a.v, b.v)}; }
+PEREGRINE_INLINE IntVector bits_of(Vector a) { return {_mm512_castps_si512(a.v)}; }
+PEREGRINE_INLINE Vector to_floats(IntVector a) { return {_mm512_cvtepi32_ps(a.v)}; }
+/// To nearest, ties to even.
+PEREGRINE_INLINE IntVector round_to_ints(Vector a) { return {_mm512_cvtps_epi32(a.v)}; }
+/// Stores the lanes, which fit, as 16 bytes.
+PEREGRINE_INLINE void store_bytes(void* p, IntVector a) {
+  _mm_storeu_si128(static_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a.v));
+}
+/// The even (lower) and odd (upper) unsigned byte of each 16-bit lane, widened.
+PEREGRINE_INLINE IntVector even_bytes(IntVector a) {
+  return {_mm512_and_si512(a.v, _mm512_set1_epi16(0xFF))};
+}
+PEREGRINE_INLINE IntVector odd_bytes(IntVector a) { return {_mm512_srli_epi16(a.v, 8)}; }
+/// sum + the two products of each lane's 16-bit halves.
+PEREGRINE_INLINE IntVector add_products(IntVector sum, IntVector a, IntVector b) {
+  return {_mm512_add_epi32(sum.v, _mm512_madd_epi16(a.v, b.v))};
+}
+
 /// Halves added (or compared) pairwise: lanes i and i + 8, then i and i + 4, and so on.
 template <typename Combine>
 PEREGRINE_INLINE float reduce(Vector a, Combine combine) {

@@ -184,6 +184,73 @@ PEREGRINE_INLINE void store_lanes(float* p, Vector x, std::int64_t n) {
   for (int i = 0; i < 16 && i < n; ++i) p[i] = lanes[i];
 }
 
+/// Sixteen 32-bit integers; sums wrap around.
+struct IntVector {
+  __m128i v[4];
+};
+
+template <typename Function>
+PEREGRINE_INLINE IntVector map(IntVector x, Function f) {
+  return {{f(x.v[0]), f(x.v[1]), f(x.v[2]), f(x.v[3])}};
+}
+template <typename Function>
+PEREGRINE_INLINE IntVector map(IntVector x, IntVector y, Function f) {
+  return {{f(x.v[0], y.v[0]), f(x.v[1], y.v[1]), f(x.v[2], y.v[2]), f(x.v[3], y.v[3])}};
+}
+PEREGRINE_INLINE IntVector splat_ints(std::int32_t x) {
+  const __m128i a = _mm_set1_epi32(x);
+  return {{a, a, a, a}};
+}
+PEREGRINE_INLINE IntVector load_ints(const void* p) {
+  const auto* i = static_cast<const __m128i*>(p);
+  return {{_mm_loadu_si128(i), _mm_loadu_si128(i + 1), _mm_loadu_si128(i + 2), _mm_loadu_si128(i + 3)}};
+}
+PEREGRINE_INLINE void store(void* p, IntVector x) {
+  auto* i = static_cast<__m128i*>(p);
+  each<4>([&](auto n) PEREGRINE_LAMBDA { _mm_storeu_si128(i + n, x.v[n]); });
+}
+PEREGRINE_INLINE IntVector add(IntVector x, IntVector y) {
+  return map(x, y, [](__m128i a, __m128i b) PEREGRINE_LAMBDA { return _mm_add_epi32(a, b); });
+}
+PEREGRINE_INLINE IntVector sub(IntVector x, IntVector y) {
+  return map(x, y, [](__m128i a, __m128i b) PEREGRINE_LAMBDA { return _mm_sub_epi32(a, b); });
+}
+PEREGRINE_INLINE IntVector max(IntVector x, IntVector y) {
+  return map(x, y, [](__m128i a, __m128i b) PEREGRINE_LAMBDA {
+    const __m128i first = _mm_cmpgt_epi32(a, b);
+    return _mm_or_si128(_mm_and_si128(first, a), _mm_andnot_si128(first, b));
+  });
+}
+PEREGRINE_INLINE IntVector bits_of(Vector x) {
+  return {{_mm_castps_si128(x.v[0]), _mm_castps_si128(x.v[1]), _mm_castps_si128(x.v[2]),
+           _mm_castps_si128(x.v[3])}};
+}
+PEREGRINE_INLINE Vector to_floats(IntVector x) {
+  return {
+      {_mm_cvtepi32_ps(x.v[0]), _mm_cvtepi32_ps(x.v[1]), _mm_cvtepi32_ps(x.v[2]), _mm_cvtepi32_ps(x.v[3])}};
+}
+/// To nearest, ties to even.
+PEREGRINE_INLINE IntVector round_to_ints(Vector x) {
+  return {
+      {_mm_cvtps_epi32(x.v[0]), _mm_cvtps_epi32(x.v[1]), _mm_cvtps_epi32(x.v[2]), _mm_cvtps_epi32(x.v[3])}};
+}
+/// Stores the lanes, which fit, as 16 bytes.
+PEREGRINE_INLINE void store_bytes(void* p, IntVector x) {
+  const __m128i low = _mm_packs_epi32(x.v[0], x.v[1]), high = _mm_packs_epi32(x.v[2], x.v[3]);
+  _mm_storeu_si128(static_cast<__m128i*>(p), _mm_packs_epi16(low, high));
+}
+/// The even (lower) and odd (upper) unsigned byte of each 16-bit lane, widened.
+PEREGRINE_INLINE IntVector even_bytes(IntVector x) {
+  return map(x, [](__m128i a) PEREGRINE_LAMBDA { return _mm_and_si128(a, _mm_set1_epi16(0xFF)); });
+}
+PEREGRINE_INLINE IntVector odd_bytes(IntVector x) {
+  return map(x, [](__m128i a) PEREGRINE_LAMBDA { return _mm_srli_epi16(a, 8); });
+}
+/// sum + the two products of each lane's 16-bit halves.
+PEREGRINE_INLINE IntVector add_products(IntVector sum, IntVector x, IntVector y) {
+  return add(sum, map(x, y, [](__m128i a, __m128i b) PEREGRINE_LAMBDA { return _mm_madd_epi16(a, b); }));
+}
+
 /// Halves added (or compared) pairwise: lanes i and i + 8, then i and i + 4, and so on.
 template <typename Combine>
 PEREGRINE_INLINE float reduce(Vector x, Combine combine) {
