@@ -32,8 +32,9 @@ struct Batch {
 };
 
 /// out[i] = scale * table[token_ids[i] + offset], or that added to out[i]; out is float32. An id outside the
-/// table counts as a row of zeros. Learned positions (Radford et al. 2019) are added by a second operation
-/// whose ids are the positions.
+/// table counts as a row of zeros. An element of an int8 table is its integer times its row's scale, rounded
+/// to float32. Learned positions (Radford et al. 2019) are added by a second operation whose ids are the
+/// positions.
 struct EmbedArgs {
   Ints token_ids;
   Ints slot_tokens;
@@ -74,7 +75,10 @@ enum class Activation : std::uint8_t {
 
 /// out = soft_cap(activation(in * weight^T + bias)) + residual, accumulated in float32, each output element
 /// over K in one fixed order for every number of rows and threads. bfloat16 `in` with a bfloat16 weight
-/// multiplies in bfloat16 (products exact in float32); every other pair multiplies in float32.
+/// multiplies in bfloat16 (products exact in float32); every other pair of floats multiplies in float32. For
+/// an int8 weight every row of `in` is quantized by itself, as Weight says; the integers' products are summed
+/// exactly in int32, and in * weight^T is float32(sum) * (the row's scale * the scale of the weight's row):
+/// nothing finite for a row with an element that is not, which other rows never notice.
 struct LinearArgs {
   Matrix in;                       ///< [rows, K] float32 or bfloat16.
   const Weight* weight = nullptr;  ///< [N, K].

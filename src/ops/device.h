@@ -47,14 +47,20 @@ enum class WeightUse : std::uint8_t {
 
 /// A weight matrix [rows, cols] in a device's own layout. Owned by whoever packed it; must not outlive its
 /// device.
+///
+/// int8: every row is quantized by itself, alike when weights are packed and when linear() is given rows to
+/// multiply by them. With m the row's largest magnitude in float32 (anything that is no number counts as
+/// larger than infinity), scale = m / 127 and element x becomes the integer nearest to x * (127 / m), ties to
+/// even, which is within [-127, 127] and stands for scale times it. A row whose m is below 2^-120 becomes
+/// zeros; one whose m is no finite number has a scale that is none either, so that all its products show it.
 class Weight {
  public:
   virtual ~Weight() = default;
   std::int64_t rows() const { return rows_; }
   std::int64_t cols() const { return cols_; }
-  core::DType dtype() const { return dtype_; }  ///< Stored element type: float32, float16 or bfloat16.
+  core::DType dtype() const { return dtype_; }  ///< Stored element type: float32, float16, bfloat16 or int8.
   WeightUse use() const { return use_; }
-  /// Device memory it takes, padding included.
+  /// Device memory it takes, padding and scales included.
   virtual std::size_t bytes() const = 0;
 
  protected:
@@ -67,6 +73,9 @@ class Weight {
   core::DType dtype_;
   WeightUse use_;
 };
+
+/// Columns of the widest int8 weight for matrix products: as many products of 127 * 127 fit an int32.
+inline constexpr std::int64_t kMaxInt8Columns = 133'144;
 
 /// Positions in one block of the paged KV cache, on every device.
 inline constexpr std::int32_t kBlockTokens = 16;
@@ -111,9 +120,11 @@ class Device {
 
   virtual std::unique_ptr<Stream> create_stream() = 0;
 
-  /// Packs the rows of `parts`, one part after the other, into a weight of `dtype` (each part's own type is
-  /// converted, rounding to nearest even). All parts have the same number of columns. Returns when the parts
-  /// may be forgotten. One call at a time.
+  /// Packs the rows of `parts`, one part after the other, into a weight of `dtype`: each part's own type
+  /// (float32, float16 or bfloat16) is converted, rounding to nearest even, or quantized from its float32
+  /// values (see Weight). All parts have the same number of columns. Returns when the parts may be forgotten.
+  /// One call at a time. Throws Error(kUnsupported) for other types, and for products of int8 with more than
+  /// kMaxInt8Columns columns.
   virtual std::unique_ptr<Weight> pack(std::span<const HostMatrix> parts, core::DType dtype,
                                        WeightUse use) = 0;
 

@@ -54,13 +54,48 @@ void expect_type(const Matrix& matrix, bool bfloat16_allowed, const char* what) 
          "{}: elements of type {}", what, core::to_string(matrix.dtype));
 }
 
+/// Sums over K of the rows of a matrix times the rows of a weight, in the weight's type.
+class Products {
+ public:
+  Products(const AddressSpace& memory, const ReferenceWeight& weight, const MatrixView& in, std::int64_t rows)
+      : memory_(memory), weight_(weight) {
+    for (std::int64_t row = 0; row < rows; ++row) {
+      if (is_int8()) {
+        quantized_inputs_.push_back(quantize(in.row(row)));
+      } else {
+        inputs_.push_back(in.row(row));
+      }
+    }
+  }
+
+  /// Of every row with row `col` of the weight.
+  std::vector<float> with(std::int64_t col) const {
+    std::vector<float> out;
+    if (is_int8()) {
+      const QuantizedRow weights = weight_.quantized_row(memory_, col);
+      for (const QuantizedRow& input : quantized_inputs_) out.push_back(product(input, weights));
+    } else {
+      const std::vector<float> weights = weight_.row(memory_, col);
+      for (const std::vector<float>& input : inputs_) out.push_back(dot(input, weights));
+    }
+    return out;
+  }
+
+ private:
+  bool is_int8() const { return weight_.dtype() == core::DType::kI8; }
+
+  const AddressSpace& memory_;
+  const ReferenceWeight& weight_;
+  std::vector<std::vector<float>> inputs_;
+  std::vector<QuantizedRow> quantized_inputs_;
+};
+
 }  // namespace
 
 void execute(const AddressSpace& memory, const EmbedArgs& args) {
-  const Matrix table = ReferenceWeight::of(args.table).matrix();
-  const MatrixView from(memory, table, table.rows, table.cols, "embed table");
+  const ReferenceWeight& table = ReferenceWeight::of(args.table);
   expect_type(args.out, false, "embed out");
-  const MatrixView out(memory, args.out, args.out.rows, table.cols, "embed out");
+  const MatrixView out(memory, args.out, args.out.rows, table.cols(), "embed out");
   const auto token_ids = view(memory, args.token_ids, args.out.rows, "embed token_ids");
   for (std::int64_t row = 0; row < args.out.rows; ++row) {
     std::int64_t token = token_ids[static_cast<std::size_t>(row)];
@@ -71,9 +106,10 @@ void execute(const AddressSpace& memory, const EmbedArgs& args) {
       token = view(memory, args.slot_tokens, slot + 1, "embed slot_tokens")[static_cast<std::size_t>(slot)];
     }
     token += args.offset;
-    const bool known = token >= 0 && token < table.rows;
-    for (std::int64_t col = 0; col < table.cols; ++col) {
-      const float value = known ? args.scale * from.get(token, col) : 0.0f;
+    const bool known = token >= 0 && token < table.rows();
+    const std::vector<float> numbers = known ? table.row(memory, token) : std::vector<float>();
+    for (std::int64_t col = 0; col < table.cols(); ++col) {
+      const float value = known ? args.scale * numbers[static_cast<std::size_t>(col)] : 0.0f;
       out.set(row, col, args.accumulate ? out.get(row, col) + value : value);
     }
   }
@@ -118,27 +154,25 @@ void execute(const AddressSpace& memory, const NormArgs& args) {
 }
 
 void execute(const AddressSpace& memory, const LinearArgs& args) {
-  const Matrix matrix = ReferenceWeight::of(args.weight).matrix();
-  expect(args.weight->use() == WeightUse::kLinear, "linear: the weight was packed for rows only");
+  const ReferenceWeight& weight = ReferenceWeight::of(args.weight);
+  expect(weight.use() == WeightUse::kLinear, "linear: the weight was packed for rows only");
   expect_type(args.in, true, "linear in");
   expect_type(args.out, true, "linear out");
   expect_no_overlap(args.in, args.out, "linear");
   const std::int64_t rows = args.out.rows;
-  const MatrixView in(memory, args.in, rows, matrix.cols, "linear in");
-  const MatrixView weight(memory, matrix, matrix.rows, matrix.cols, "linear weight");
-  const MatrixView out(memory, args.out, rows, matrix.rows, "linear out");
-  const auto bias = args.bias ? view(memory, args.bias, matrix.rows, "linear bias") : std::span<float>();
+  const MatrixView in(memory, args.in, rows, weight.cols(), "linear in");
+  const MatrixView out(memory, args.out, rows, weight.rows(), "linear out");
+  const auto bias = args.bias ? view(memory, args.bias, weight.rows(), "linear bias") : std::span<float>();
   if (args.residual) expect_type(args.residual, false, "linear residual");
   // A place holder where there is no residual: `out` has the right shape.
-  const MatrixView residual(memory, args.residual ? args.residual : args.out, rows, matrix.rows,
+  const MatrixView residual(memory, args.residual ? args.residual : args.out, rows, weight.rows(),
                             "linear residual");
 
-  std::vector<std::vector<float>> inputs;
-  for (std::int64_t row = 0; row < rows; ++row) inputs.push_back(in.row(row));
-  for (std::int64_t col = 0; col < matrix.rows; ++col) {
-    const std::vector<float> weights = weight.row(col);
+  const Products products(memory, weight, in, rows);
+  for (std::int64_t col = 0; col < weight.rows(); ++col) {
+    const std::vector<float> sums = products.with(col);
     for (std::int64_t row = 0; row < rows; ++row) {
-      float value = dot(inputs[static_cast<std::size_t>(row)], weights);
+      float value = sums[static_cast<std::size_t>(row)];
       if (args.bias) value += bias[static_cast<std::size_t>(col)];
       value = activate(args.activation, value);
       if (args.soft_cap > 0) value = args.soft_cap * std::tanh(value / args.soft_cap);

@@ -2,6 +2,7 @@
 #include "ops/reference/reference_device.h"
 
 #include <utility>
+#include <vector>
 
 #include "core/checked.h"
 #include "core/error.h"
@@ -13,15 +14,22 @@
 namespace peregrine::ops::reference {
 namespace {
 
-void check_parts(std::span<const HostMatrix> parts, core::DType dtype) {
+void check_parts(std::span<const HostMatrix> parts, core::DType dtype, WeightUse use) {
   if (parts.empty()) core::fail(core::ErrorKind::kInvalidArgument, "a weight needs at least one part");
+  if (!core::is_weight_float(dtype) && dtype != core::DType::kI8) {
+    core::fail(core::ErrorKind::kUnsupported,
+               "weights cannot be packed as {}; they can as float32, float16, bfloat16 and int8",
+               core::to_string(dtype));
+  }
+  if (dtype == core::DType::kI8 && use == WeightUse::kLinear && parts[0].cols > kMaxInt8Columns) {
+    core::fail(core::ErrorKind::kUnsupported, "products of int8 sum up to {} columns, not {}",
+               kMaxInt8Columns, parts[0].cols);
+  }
   for (const HostMatrix& part : parts) {
-    for (const core::DType type : {part.dtype, dtype}) {
-      if (!core::is_weight_float(type)) {
-        core::fail(core::ErrorKind::kUnsupported,
-                   "weights of type {} cannot be packed; float32, float16 and bfloat16 can",
-                   core::to_string(type));
-      }
+    if (!core::is_weight_float(part.dtype)) {
+      core::fail(core::ErrorKind::kUnsupported,
+                 "weights of type {} cannot be packed; float32, float16 and bfloat16 can",
+                 core::to_string(part.dtype));
     }
     if (part.cols != parts[0].cols || part.cols < 0 || part.rows < 0) {
       core::fail(core::ErrorKind::kInvalidArgument,
@@ -40,22 +48,24 @@ class ReferenceDevice final : public Device {
   std::unique_ptr<Stream> create_stream() override { return std::make_unique<ReferenceStream>(memory_); }
 
   std::unique_ptr<Weight> pack(std::span<const HostMatrix> parts, core::DType dtype, WeightUse use) override {
-    check_parts(parts, dtype);
+    check_parts(parts, dtype, use);
     std::int64_t rows = 0;
     for (const HostMatrix& part : parts) rows += part.rows;
     const std::int64_t cols = parts[0].cols;
-    Buffer buffer = allocate(static_cast<std::size_t>(rows * cols) * core::size_of(dtype));
-    std::byte* to = memory_.host(buffer.address(), buffer.size(), 1, "pack");
+    auto weight = std::make_unique<ReferenceWeight>(rows, cols, dtype, use,
+                                                    allocate(ReferenceWeight::bytes_of(rows, cols, dtype)));
+    std::vector<float> values(static_cast<std::size_t>(cols));
     std::int64_t at = 0;
     for (const HostMatrix& part : parts) {
       for (std::int64_t row = 0; row < part.rows; ++row) {
         for (std::int64_t col = 0; col < cols; ++col) {
           const std::int64_t element = row * part.row_stride + col * part.col_stride;
-          store(to, dtype, at++, load(part.data, part.dtype, element));
+          values[static_cast<std::size_t>(col)] = load(part.data, part.dtype, element);
         }
+        weight->set_row(memory_, at++, values);
       }
     }
-    return std::make_unique<ReferenceWeight>(rows, cols, dtype, use, std::move(buffer));
+    return weight;
   }
 
   std::unique_ptr<KvCache> create_kv_cache(const KvCacheSpec& spec) override {
