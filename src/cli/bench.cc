@@ -223,6 +223,7 @@ void report_model(const Session& session, const BenchFlags& flags, int threads, 
   report.member("device", json_string(session.device->description()));
   report.number("threads", threads);
   report.member("dtype", json_string(core::to_string(decoder.types().weights)));
+  report.member("quantize", json_string(core::to_string(decoder.types().quantization)));
   report.member("compute_dtype", json_string(core::to_string(decoder.types().compute)));
   report.member("kv_cache_dtype", json_string(core::to_string(decoder.types().cache)));
   const std::size_t weight_bytes =
@@ -230,7 +231,7 @@ void report_model(const Session& session, const BenchFlags& flags, int threads, 
   report.member("weight_bytes", fmt::format("{}", weight_bytes));
   report.number("load_seconds", session.load_seconds);
   report.line(fmt::format("{}: weights {}, arithmetic {}, cache {}, {:.2f} GB, loaded in {:.1f} s",
-                          session.device->description(), core::to_string(decoder.types().weights),
+                          session.device->description(), core::to_string(decoder.types().stored().most()),
                           core::to_string(decoder.types().compute), core::to_string(decoder.types().cache),
                           static_cast<double>(weight_bytes) / 1e9, session.load_seconds));
 }
@@ -257,7 +258,7 @@ void report_prefill(const Session& session, const BenchFlags& flags, const Work&
 
 void report_decode(const Session& session, const BenchFlags& flags, const Work& work,
                    const Roofline& roofline, Report& report) {
-  const core::DType dtype = session.model.decoder->types().weights;
+  const core::DType dtype = session.model.decoder->types().stored().most();
   std::string rows;
   for (const std::int32_t batch : flags.batches) {
     const double rate = decode_rate(session, flags, batch);
@@ -324,7 +325,7 @@ void add_bench(CLI::App& app) {
       app.add_subcommand("bench", "Prefill and decode speed, beside what this machine allows");
   flags->model.add_to(*command, true);
   command->add_option("--dtype", flags->dtype, "Type of the stored weights: auto, fp32, fp16 or bf16");
-  command->add_option("--quantize", flags->quantize, "none (no quantization yet)");
+  command->add_option("--quantize", flags->quantize, "Of the stored weights: none or int8");
   command->add_option("--batch", flags->batches, "Numbers of sequences to decode at once")
       ->delimiter(',')
       ->capture_default_str();

@@ -149,6 +149,7 @@ Facts plan_facts(const ModelFlags& flags) {
     const engine::MemoryPlan plan = engine::EncoderEngine(*session.device, encoder, options).memory_plan();
     return {{"device", json_string(session.device->description())},
             {"dtype", json_string(core::to_string(encoder.types().weights))},
+            {"quantize", json_string(core::to_string(encoder.types().quantization))},
             {"compute_dtype", json_string(core::to_string(encoder.types().compute))},
             {"weight_bytes", number(plan.weight_bytes)},
             {"buffer_bytes", number(plan.buffer_bytes)},
@@ -160,6 +161,7 @@ Facts plan_facts(const ModelFlags& flags) {
   const engine::MemoryPlan plan = engine.memory_plan();
   return {{"device", json_string(session.device->description())},
           {"dtype", json_string(core::to_string(decoder.types().weights))},
+          {"quantize", json_string(core::to_string(decoder.types().quantization))},
           {"compute_dtype", json_string(core::to_string(decoder.types().compute))},
           {"kv_cache_dtype", json_string(core::to_string(decoder.types().cache))},
           {"weight_bytes", number(plan.weight_bytes)},

@@ -48,6 +48,13 @@ std::int32_t parse_int32(const Setting& setting, std::int64_t low, std::int64_t 
 std::optional<core::DType> parse_dtype(const Setting& setting) {
   if (setting.value.empty() || setting.value == "auto") return std::nullopt;
   const auto dtype = core::parse_float_dtype(setting.value);
+  if (setting.value == "int8" && setting.key == "option.dtype") {
+    fail(ErrorKind::kUnsupported,
+         "option.dtype=int8 ({}) is not supported; set option.quantize=int8, and option.dtype to the type "
+         "that "
+         "the arithmetic is to follow",
+         setting.origin);
+  }
   if (!dtype) refuse(setting, "auto, float32 (fp32), float16 (fp16) or bfloat16 (bf16)");
   return dtype;
 }
@@ -120,6 +127,31 @@ void require_value(const Setting& setting, std::initializer_list<std::string_vie
        setting.origin, reason);
 }
 
+/// LMI's names are those of its engines' methods; the ones for int8 weights all mean the one there is here.
+core::Quantization parse_quantization(const Setting& setting) {
+  constexpr std::string_view kSupported =
+      "int8 (also dynamic_int8, static_int8, bitsandbytes8), which quantizes the weights as they are loaded";
+  constexpr std::array<std::string_view, 3> kInt8 = {"dynamic_int8", "static_int8", "bitsandbytes8"};
+  constexpr std::array<std::string_view, 13> kOthers = {
+      "awq",  "awq_marlin",  "bitsandbytes", "bitsandbytes4", "compressed-tensors", "fp8",       "gptq",
+      "int4", "gptq_marlin", "marlin",       "mxfp4",         "smoothquant",        "squeezellm"};
+  const auto is_one_of = [](const auto& names, const std::string& name) {
+    return std::find(names.begin(), names.end(), name) != names.end();
+  };
+  const std::string lower = core::lower_ascii(setting.value);
+  if (lower.empty() || lower == "none") return core::Quantization::kNone;
+  if (lower == "int8") return core::Quantization::kInt8;
+  if (is_one_of(kInt8, lower)) {
+    spdlog::info("{}={} ({}): served by Peregrine's own int8", setting.key, setting.value, setting.origin);
+    return core::Quantization::kInt8;
+  }
+  if (is_one_of(kOthers, lower)) {
+    fail(ErrorKind::kUnsupported, "{}={} ({}) is not supported; there are none and {}", setting.key,
+         core::quoted(setting.value), setting.origin, kSupported);
+  }
+  refuse(setting, fmt::format("none or {}", kSupported));
+}
+
 /// LMI's names of engines for continuous batching all mean the one there is here.
 void read_rolling_batch(const Setting& setting, ModelOptions&) {
   constexpr std::array<std::string_view, 8> kEngines = {"auto",   "vllm",      "lmi-dist", "scheduler",
@@ -190,13 +222,15 @@ constexpr std::array kKnownOptions = {
     KnownOption{"option.pipeline_parallel_degree",
                 [](const Setting& s, ModelOptions&) { require_value(s, {"1"}, "only 1 so far"); }},
     KnownOption{"option.quantize",
-                [](const Setting& s, ModelOptions&) {
-                  require_value(s, {"", "none"}, "no quantization yet");
-                }},
+                [](const Setting& s, ModelOptions& o) { o.quantize = parse_quantization(s); }},
     KnownOption{"option.load_in_8bit",
-                [](const Setting& s, ModelOptions&) { require_value(s, {"false"}, "no quantization yet"); }},
+                [](const Setting& s, ModelOptions&) {
+                  require_value(s, {"false"}, "option.quantize=int8 is what serves with int8 weights");
+                }},
     KnownOption{"option.load_in_4bit",
-                [](const Setting& s, ModelOptions&) { require_value(s, {"false"}, "no quantization yet"); }},
+                [](const Setting& s, ModelOptions&) {
+                  require_value(s, {"false"}, "there are weights of 8 bits with option.quantize=int8, not of 4");
+                }},
     KnownOption{"option.enable_lora",
                 [](const Setting& s, ModelOptions&) { require_value(s, {"false"}, "no adapters yet"); }},
     KnownOption{"option.task", [](const Setting& s, ModelOptions& o) { o.task = parse_task(s); }},

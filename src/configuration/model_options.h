@@ -41,14 +41,15 @@ enum class Task : std::uint8_t {
 struct ModelOptions {
   // How it is computed. The engine host reads these.
   std::string device = "cpu";
-  std::string isa;                                      ///< Empty: the best this processor has.
-  int cpu_threads = 0;                                  ///< 0: all available processors.
-  std::optional<core::DType> dtype;                     ///< Stored weights; nothing: as in the checkpoint.
-  std::optional<core::DType> compute_dtype;             ///< Nothing: follows the weights.
-  std::optional<core::DType> kv_cache_dtype;            ///< Nothing: follows the arithmetic.
-  std::int32_t max_rolling_batch_size = 32;             ///< Sequences that may run at once.
-  std::int32_t max_rolling_batch_prefill_tokens = 512;  ///< Prompt tokens that one step may compute.
-  std::int64_t max_model_len = 0;                       ///< Longest prompt + output; 0: the model's own.
+  std::string isa;                   ///< Empty: the best this processor has.
+  int cpu_threads = 0;               ///< 0: all available processors.
+  std::optional<core::DType> dtype;  ///< Stored weights; nothing: as in the checkpoint.
+  core::Quantization quantize = core::Quantization::kNone;  ///< Of the matrices when they are loaded.
+  std::optional<core::DType> compute_dtype;                 ///< Nothing: follows `dtype`.
+  std::optional<core::DType> kv_cache_dtype;                ///< Nothing: follows the arithmetic.
+  std::int32_t max_rolling_batch_size = 32;                 ///< Sequences that may run at once.
+  std::int32_t max_rolling_batch_prefill_tokens = 512;      ///< Prompt tokens that one step may compute.
+  std::int64_t max_model_len = 0;                           ///< Longest prompt + output; 0: the model's own.
   std::int32_t kv_blocks = 0;  ///< Of the KV cache; 0: what the batch needs, bounded by memory.
   bool allow_pickle = true;    ///< Weights may be a .bin file, where there are no safetensors.
 

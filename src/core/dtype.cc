@@ -68,6 +68,10 @@ bool is_weight_float(DType type) {
   return type == DType::kF32 || type == DType::kF16 || type == DType::kBF16;
 }
 
+const char* to_string(Quantization quantization) {
+  return quantization == Quantization::kInt8 ? "int8" : "none";
+}
+
 std::optional<DType> parse_float_dtype(std::string_view name) {
   if (name == "fp32" || name == "float32" || name == "float") return DType::kF32;
   if (name == "fp16" || name == "float16" || name == "half") return DType::kF16;

@@ -40,4 +40,13 @@ bool is_weight_float(DType type);
 /// for others.
 std::optional<DType> parse_float_dtype(std::string_view name);
 
+/// What the matrices of a model are quantized to when it is loaded (option.quantize).
+enum class Quantization : std::uint8_t {
+  kNone,
+  kInt8,  ///< Rows with a scale each, see ops::Weight.
+};
+
+/// "none", "int8".
+const char* to_string(Quantization quantization);
+
 }  // namespace peregrine::core

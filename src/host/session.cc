@@ -23,6 +23,7 @@ model::LoadOptions load_options(const configuration::ModelOptions& options,
   return {.weights = options.dtype,
           .compute = options.compute_dtype,
           .cache = options.kv_cache_dtype,
+          .quantization = options.quantize,
           .allow_pickle = options.allow_pickle,
           .progress = progress,
           .random_seed = seed};

@@ -406,7 +406,7 @@ std::unique_ptr<Decoder> Decoder::load(const DecoderConfig& config, const Family
     fail(ErrorKind::kInternal, "family {}: cross-attention goes with sequential residuals only",
          config.family);
   }
-  DecoderWeights weights = load_weights(config, family, source, device, types.weights, progress);
+  DecoderWeights weights = load_weights(config, family, source, device, types.stored(), progress);
   return std::make_unique<LoadedDecoder>(config, types, device, std::move(weights));
 }
 

@@ -9,6 +9,7 @@
 #include "core/dtype.h"
 #include "model/decoder_config.h"
 #include "model/load_progress.h"
+#include "model/slots.h"
 #include "model/step.h"
 #include "model_info/model_info.h"
 #include "ops/device.h"
@@ -18,9 +19,13 @@ namespace peregrine::model {
 
 /// Data types of a loaded model, all decided (no "auto" left).
 struct DecoderTypes {
-  core::DType weights = core::DType::kF32;  ///< Stored matrices: float32, float16 or bfloat16.
+  core::DType weights =
+      core::DType::kF32;  ///< Matrices that are not quantized: float32, float16 or bfloat16.
   core::DType compute = core::DType::kF32;  ///< Activations, attention, P: float32 or bfloat16.
   core::DType cache = core::DType::kF32;    ///< Keys and values: float32 or bfloat16.
+  core::Quantization quantization = core::Quantization::kNone;  ///< Of matrices, see is_quantized().
+
+  StoredTypes stored() const { return {weights, quantization}; }
 };
 
 /// The most that one batch of an encoder may hold; buffers are planned from it.

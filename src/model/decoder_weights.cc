@@ -10,7 +10,6 @@
 namespace peregrine::model {
 namespace {
 
-using core::DType;
 using core::ErrorKind;
 using core::fail;
 
@@ -186,12 +185,12 @@ std::size_t DecoderWeights::bytes() const {
 }
 
 DecoderWeights load_weights(const DecoderConfig& config, const Family& family, weights::TensorSource& source,
-                            ops::Device& device, DType dtype, const LoadProgress& progress) {
+                            ops::Device& device, StoredTypes types, const LoadProgress& progress) {
   DecoderWeights out;
   out.layers.resize(static_cast<std::size_t>(config.layers));
   std::vector<float> relative_bias;
   const Places places(config, out, relative_bias);
-  SlotLoader loader(config.family, source, device, dtype);
+  SlotLoader loader(config.family, source, device, types);
   const auto add = [&](std::vector<SlotSource> slots, std::int32_t layer) {
     for (auto& slot : slots) {
       const SlotPlace place = places.find(slot, layer);

@@ -54,10 +54,10 @@ struct DecoderWeights {
   std::size_t bytes() const;
 };
 
-/// Fills every slot of `family` from `source`: matrices packed as `dtype`, vectors as float32. All tensors
-/// are looked up, and their shapes and types compared, before the first is read. Throws Error naming tensor,
-/// expected and found; kUnsupported for a tensor whose elements are not float32, float16 or bfloat16.
+/// Fills every slot of `family` from `source`: matrices packed as `types` says, vectors as float32. All
+/// tensors are looked up, and their shapes and types compared, before the first is read. Throws Error naming
+/// tensor, expected and found; kUnsupported for a tensor whose elements are not float32, float16 or bfloat16.
 DecoderWeights load_weights(const DecoderConfig& config, const Family& family, weights::TensorSource& source,
-                            ops::Device& device, core::DType dtype, const LoadProgress& progress);
+                            ops::Device& device, StoredTypes types, const LoadProgress& progress);
 
 }  // namespace peregrine::model

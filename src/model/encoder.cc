@@ -272,7 +272,7 @@ std::unique_ptr<Encoder> Encoder::load(const EncoderConfig& config, const Encode
   // A pooler that no classifier needs may be missing.
   if (own.head.has_pooler && own.head.labels.empty()) own.head.has_pooler = has_pooler(own, family, source);
   EncoderWeights weights =
-      load_encoder_weights(own, family, source, device, types.weights, progress, shared_embedding);
+      load_encoder_weights(own, family, source, device, types.stored(), progress, shared_embedding);
   return std::make_unique<LoadedEncoder>(std::move(own), types, device, std::move(weights));
 }
 

@@ -10,6 +10,7 @@
 #include "model/decoder.h"
 #include "model/encoder_config.h"
 #include "model/load_progress.h"
+#include "model/slots.h"
 #include "ops/device.h"
 #include "weights/tensor_source.h"
 
@@ -44,9 +45,13 @@ class EncoderBuffers {
 };
 
 struct EncoderTypes {
-  core::DType weights = core::DType::kF32;  ///< Stored matrices: float32, float16 or bfloat16.
+  core::DType weights =
+      core::DType::kF32;  ///< Matrices that are not quantized: float32, float16 or bfloat16.
   core::DType compute = core::DType::kF32;  ///< Activations, attention, P: float32 or bfloat16.
   core::DType output = core::DType::kF32;   ///< Last hidden states: float32, or as `compute`.
+  core::Quantization quantization = core::Quantization::kNone;  ///< Of matrices, see is_quantized().
+
+  StoredTypes stored() const { return {weights, quantization}; }
 };
 
 /// A loaded encoder: weights packed on a device, and the one executor of all families. The texts of a batch

@@ -144,7 +144,7 @@ bool has_pooler(const EncoderConfig& config, const EncoderFamily& family, weight
 }
 
 EncoderWeights load_encoder_weights(const EncoderConfig& config, const EncoderFamily& family,
-                                    weights::TensorSource& source, ops::Device& device, core::DType dtype,
+                                    weights::TensorSource& source, ops::Device& device, StoredTypes types,
                                     const LoadProgress& progress, const ops::Weight* shared_embedding) {
   EncoderWeights out;
   out.shared_embedding = shared_embedding;
@@ -157,7 +157,7 @@ EncoderWeights load_encoder_weights(const EncoderConfig& config, const EncoderFa
   out.layers.resize(static_cast<std::size_t>(config.layers));
   std::vector<float> relative_bias;
   const Places places(config, out, relative_bias);
-  SlotLoader loader(config.family, source, device, dtype);
+  SlotLoader loader(config.family, source, device, types);
   for (auto& slot : family.model_slots(config)) {
     if (slot.slot == Slot::kTokenEmbedding && shared_embedding != nullptr) continue;
     const SlotPlace place = places.in_model(slot.slot);

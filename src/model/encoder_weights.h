@@ -52,7 +52,7 @@ bool has_pooler(const EncoderConfig& config, const EncoderFamily& family, weight
 /// Fills every slot of `family` from `source`, but for the token embedding where it is shared; errors are
 /// load_weights()'s.
 EncoderWeights load_encoder_weights(const EncoderConfig& config, const EncoderFamily& family,
-                                    weights::TensorSource& source, ops::Device& device, core::DType dtype,
+                                    weights::TensorSource& source, ops::Device& device, StoredTypes types,
                                     const LoadProgress& progress, const ops::Weight* shared_embedding);
 
 }  // namespace peregrine::model

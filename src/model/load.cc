@@ -46,6 +46,11 @@ DecoderTypes resolve(const LoadOptions& options, DType weights, const ops::Devic
   out.weights = weights;
   out.compute = options.compute.value_or(bfloat ? DType::kBF16 : DType::kF32);
   out.cache = options.cache.value_or(out.compute);
+  out.quantization = options.quantization;
+  if (out.quantization != core::Quantization::kNone) {
+    spdlog::info("matrices are quantized to {} as they are loaded; arithmetic between them is {}",
+                 core::to_string(out.quantization), core::to_string(out.compute));
+  }
   return out;
 }
 
@@ -113,7 +118,7 @@ void load_parts(const Configs& configs, const Sources& sources, ops::Device& dev
     if (progress) progress(decoder_bytes + done, decoder_bytes + total);
   };
   // It gives what the decoder takes.
-  const EncoderTypes encoder_types{types.weights, types.compute, types.compute};
+  const EncoderTypes encoder_types{types.weights, types.compute, types.compute, types.quantization};
   out.encoder = Encoder::load(*configs.encoder, *family.encoder, sources.encoder, device, encoder_types,
                               encoder_progress, &out.decoder->embedding());
 }
@@ -135,8 +140,8 @@ std::unique_ptr<Encoder> load_encoder(const model_info::ModelDirectory& director
                  directory.path().string());
   }
   const DecoderTypes types = resolve(options, check_weights(*dtype), device);
-  return Encoder::load(config, family, source, device, {types.weights, types.compute, DType::kF32},
-                       options.progress);
+  return Encoder::load(config, family, source, device,
+                       {types.weights, types.compute, DType::kF32, types.quantization}, options.progress);
 }
 
 }  // namespace

@@ -24,6 +24,8 @@ struct LoadOptions {
   std::optional<core::DType> compute;
   /// Keys and values (option.kv_cache_dtype). Auto: as the arithmetic. An encoder that stands alone has none.
   std::optional<core::DType> cache;
+  /// Of the matrices (LMI's option.quantize), see is_quantized(). Nothing else follows it.
+  core::Quantization quantization = core::Quantization::kNone;
   bool allow_pickle = true;       ///< See weights::Checkpoint::Options.
   LoadProgress progress = {};     ///< Optional.
   std::uint64_t random_seed = 0;  ///< For load_random_model.

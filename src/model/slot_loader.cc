@@ -74,11 +74,12 @@ SlotPlace vector_place(Vector& target, std::int64_t size) {
   return out;
 }
 
-SlotLoader::SlotLoader(std::string family, weights::TensorSource& source, ops::Device& device, DType dtype)
+SlotLoader::SlotLoader(std::string family, weights::TensorSource& source, ops::Device& device,
+                       StoredTypes types)
     : family_(std::move(family)),
       source_(source),
       device_(device),
-      dtype_(dtype),
+      types_(types),
       stream_(device.create_stream()) {}
 
 void SlotLoader::add(SlotSource slot, const SlotPlace& place) {
@@ -153,7 +154,7 @@ void SlotLoader::fill(Job& job) {
     append_runs(tensor, part, job.source.transposed, runs);
   }
   if (job.place.matrix != nullptr) {
-    *job.place.matrix = device_.pack(runs, dtype_, job.place.use);
+    *job.place.matrix = device_.pack(runs, types_.of(job.source.slot), job.place.use);
   } else if (job.place.vector != nullptr) {
     *job.place.vector = upload(read_runs(runs, job.place));
   } else {

@@ -40,12 +40,12 @@ SlotPlace matrix_place(std::unique_ptr<ops::Weight>& weight, std::int64_t rows, 
 SlotPlace table_place(std::unique_ptr<ops::Weight>& weight, std::int64_t rows, std::int64_t cols);
 SlotPlace vector_place(Vector& target, std::int64_t size);
 
-/// Fills slots from a source: matrices packed as one type, vectors as float32. All tensors are looked up, and
-/// their shapes and types compared, as they are added, before the first is read.
+/// Fills slots from a source: matrices packed in the type of their slot, vectors as float32. All tensors are
+/// looked up, and their shapes and types compared, as they are added, before the first is read.
 class SlotLoader {
  public:
   /// `family` names the model in messages; `source` and `device` must outlive this.
-  SlotLoader(std::string family, weights::TensorSource& source, ops::Device& device, core::DType dtype);
+  SlotLoader(std::string family, weights::TensorSource& source, ops::Device& device, StoredTypes types);
 
   /// Adds a slot. Throws Error naming tensor, expected and found; kInternal where the family's declaration
   /// does not agree with the shape. What `place` points to must stay until run().
@@ -75,7 +75,7 @@ class SlotLoader {
   std::string family_;
   weights::TensorSource& source_;
   ops::Device& device_;
-  core::DType dtype_;
+  StoredTypes types_;
   std::unique_ptr<ops::Stream> stream_;
   std::vector<Job> jobs_;
   std::uint64_t total_ = 0;

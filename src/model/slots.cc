@@ -3,6 +3,33 @@
 
 namespace peregrine::model {
 
+bool is_quantized(Slot slot) {
+  switch (slot) {
+    case Slot::kTokenEmbedding:
+    case Slot::kProjectIn:
+    case Slot::kProjectOut:
+    case Slot::kHead:
+    case Slot::kPooler:
+    case Slot::kClassifier:
+    case Slot::kQkv:
+    case Slot::kAttentionOut:
+    case Slot::kMlpUp:
+    case Slot::kMlpDown:
+    case Slot::kCrossQuery:
+    case Slot::kCrossKeyValue:
+    case Slot::kCrossOut:
+    case Slot::kExpertUp:
+    case Slot::kExpertDown:
+      return true;
+    default:
+      return false;
+  }
+}
+
+core::DType StoredTypes::of(Slot slot) const {
+  return quantization == core::Quantization::kInt8 && is_quantized(slot) ? core::DType::kI8 : floats;
+}
+
 const char* to_string(Slot slot) {
   switch (slot) {
     case Slot::kTokenEmbedding:

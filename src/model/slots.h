@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "core/dtype.h"
+
 namespace peregrine::model {
 
 /// The places for weights in a decoder. Layer slots exist once per layer.
@@ -56,6 +58,12 @@ enum class Slot : std::uint8_t {
 
 const char* to_string(Slot slot);
 
+/// Whether a slot is stored in another type when a model is quantized: the matrices of all products, and the
+/// token embedding, which may be the output layer as well. Tables that are added to it are too small to
+/// matter, and a router stays as it is because choosing experts is no continuous function: the least error
+/// may choose others.
+bool is_quantized(Slot slot);
+
 /// How tensor parallelism cuts a slot. Declared by the family, never guessed from names.
 enum class Cut : std::uint8_t {
   kReplicated,  ///< Every rank holds all of it.
@@ -63,6 +71,16 @@ enum class Cut : std::uint8_t {
   kRow,         ///< Input columns are cut; the partial outputs are summed.
   kHeadGroup,   ///< Output rows are cut by whole groups of query heads with their key-value head.
   kVocabulary,  ///< Rows are vocabulary entries.
+};
+
+/// What matrices are stored as on a device.
+struct StoredTypes {
+  core::DType floats = core::DType::kF32;  ///< Those that are not quantized: float32, float16 or bfloat16.
+  core::Quantization quantization = core::Quantization::kNone;
+
+  core::DType of(Slot slot) const;
+  /// Of the matrices that make up nearly all of a model.
+  core::DType most() const { return of(Slot::kMlpUp); }
 };
 
 /// Rows [first, first + count * step) of a stored tensor in runs: `run` rows are taken, then rows are skipped

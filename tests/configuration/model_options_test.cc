@@ -105,13 +105,41 @@ TEST_F(ModelOptionsTest, MisspeltKeysGetASuggestion) {
 TEST_F(ModelOptionsTest, WhatWouldChangeAnswersIsRefused) {
   const auto unsupported = core::ErrorKind::kUnsupported;
   for (const char* line :
-       {"option.tensor_parallel_degree=2", "option.quantize=awq", "option.rolling_batch=disable",
-        "option.enable_lora=true", "option.tgi_compat=true", "option.entryPoint=model.py", "batch_size=8",
-        "option.load_in_8bit=True", "option.task=question-answering", "option.pooling=weightedmean"}) {
+       {"option.tensor_parallel_degree=2", "option.quantize=awq", "option.load_in_4bit=true",
+        "option.dtype=int8", "option.rolling_batch=disable", "option.enable_lora=true",
+        "option.tgi_compat=true", "option.entryPoint=model.py", "batch_size=8", "option.load_in_8bit=True",
+        "option.task=question-answering", "option.pooling=weightedmean"}) {
     const std::string message = refusal(line, unsupported);
     EXPECT_THAT(message, HasSubstr(std::string(line).substr(0, std::string(line).find('='))));
   }
   EXPECT_NO_THROW(read("option.enable_lora=False\nbatch_size=1\noption.tensor_parallel_degree=1\n"));
+}
+
+TEST_F(ModelOptionsTest, QuantizeHasLmisNames) {
+  using core::Quantization;
+  const auto quantize = [&](const std::string& name) {
+    return read("option.quantize=" + name + "\n").quantize;
+  };
+  EXPECT_EQ(read("").quantize, Quantization::kNone);
+  for (const char* name : {"", "none", "None"}) EXPECT_EQ(quantize(name), Quantization::kNone) << name;
+  for (const char* name : {"int8", "INT8", "dynamic_int8", "static_int8", "bitsandbytes8", "BitsAndBytes8"}) {
+    EXPECT_EQ(quantize(name), Quantization::kInt8) << name;
+  }
+  EXPECT_EQ(read("option.quantize=int8\n", {"quantize=none"}).quantize, Quantization::kNone);
+  const ModelOptions first = read("option.quantize=dynamic_int8\noption.dtype=bf16\n");
+  EXPECT_EQ(apply_settings(first.settings).quantize, Quantization::kInt8);
+  EXPECT_EQ(first.dtype, core::DType::kBF16) << "what arithmetic follows";
+  // Each says what there is.
+  for (const char* name :
+       {"awq", "gptq", "fp8", "bitsandbytes", "bitsandbytes4", "smoothquant", "squeezellm"}) {
+    EXPECT_THAT(refusal(std::string("option.quantize=") + name, core::ErrorKind::kUnsupported),
+                AllOf(HasSubstr("option.quantize"), HasSubstr(name), HasSubstr("int8"), HasSubstr("none")));
+  }
+  EXPECT_THAT(refusal("option.quantize=int9", core::ErrorKind::kInvalidArgument),
+              AllOf(HasSubstr("option.quantize"), HasSubstr("int9"), HasSubstr("int8")));
+  for (const char* line : {"option.load_in_8bit=true", "option.dtype=int8"}) {
+    EXPECT_THAT(refusal(line, core::ErrorKind::kUnsupported), HasSubstr("option.quantize=int8"));
+  }
 }
 
 TEST_F(ModelOptionsTest, TasksOfEncoders) {

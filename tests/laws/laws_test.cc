@@ -21,15 +21,20 @@ struct Types {
   const char* name;
   std::optional<core::DType> weights;
   core::DType compute;
+  core::Quantization quantization = core::Quantization::kNone;
 };
 
 constexpr Types kFloat32{"float32", std::nullopt, core::DType::kF32};
 constexpr Types kBFloat16{"bfloat16", core::DType::kBF16, core::DType::kBF16};
+constexpr Types kInt8{"int8", std::nullopt, core::DType::kF32, core::Quantization::kInt8};
+constexpr Types kInt8BFloat16{"int8_bfloat16", core::DType::kBF16, core::DType::kBF16,
+                              core::Quantization::kInt8};
 
 model::LoadOptions load_options(const Types& types) {
   return {.weights = types.weights,
           .compute = types.compute,
           .cache = types.compute,
+          .quantization = types.quantization,
           .progress = {},
           .random_seed = 3};
 }
@@ -103,6 +108,9 @@ std::vector<LawCase> small_cases() {
                               "llama_rope_dynamic", "gpt_neox", "mixtral", "t5_v1_0", "t5_v1_1"}) {
       for (const Types& types : {kFloat32, kBFloat16}) cases.push_back({model, device, types});
     }
+    for (const char* model : {"falcon_7b", "llama_gqa", "mixtral", "t5_v1_1"}) {
+      for (const Types& types : {kInt8, kInt8BFloat16}) cases.push_back({model, device, types});
+    }
     cases.push_back({"falcon_7b_fp16", device, kFloat32});
     // A shared expert, more of the others.
     cases.push_back(
@@ -155,14 +163,17 @@ std::vector<LawCase> real_width_cases() {
   std::vector<LawCase> cases;
   for (const std::string& isa : ops::available_isas()) {
     cases.push_back({falcon, {"cpu", isa}, {"bfloat16", core::DType::kBF16, core::DType::kBF16}});
+    cases.push_back({falcon, {"cpu", isa}, kInt8BFloat16});
     if (isa == "avx2" || isa == "avx512")
       cases.push_back({falcon, {"cpu", isa}, {"float32", core::DType::kF32, core::DType::kF32}});
   }
   const std::string experts = "mixtral-8x7b:layers=1,vocab=1031,intermediate=1024";
-  cases.push_back({experts, {"cpu", ops::available_isas().back()}, kBFloat16});
+  for (const Types& types : {kBFloat16, kInt8BFloat16}) {
+    cases.push_back({experts, {"cpu", ops::available_isas().back()}, types});
+  }
   // Its long text goes through the encoder in as many pieces as the budget of prompt tokens asks for.
   const std::string t5 = "flan-t5-large:layers=2,vocab=1031";
-  for (const Types& types : {kFloat32, kBFloat16}) {
+  for (const Types& types : {kFloat32, kBFloat16, kInt8}) {
     cases.push_back({t5, {"cpu", ops::available_isas().back()}, types});
   }
   return cases;

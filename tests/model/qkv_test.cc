@@ -116,7 +116,7 @@ class QkvRows : public ::testing::Test {
     const DecoderConfig config = read_config(text);
     SpyDevice device(ops::create_device("reference", {}));
     const auto weights =
-        load_weights(config, find_family("", config.family), source_, device, core::DType::kF32, {});
+        load_weights(config, find_family("", config.family), source_, device, {core::DType::kF32}, {});
     const auto& qkv = weights.layers[0].qkv;
     const auto& packed = dynamic_cast<const SpyDevice::Packed&>(*qkv.weight);
     if (config.qkv_bias) expect_bias(device, qkv.bias, packed.first_elements);
@@ -205,7 +205,7 @@ TEST(TransposedSlot, TakesColumns) {
   RowNumbers source;
   const auto device = ops::create_device("reference", {});
   // Element (row, column) of the tensor is its row: so element (r, c) of the packed table is c.
-  const auto weights = load_weights(config, family, source, *device, core::DType::kF32, {});
+  const auto weights = load_weights(config, family, source, *device, {core::DType::kF32}, {});
   ASSERT_EQ(weights.embedding->rows(), 5);
   ASSERT_EQ(weights.embedding->cols(), 4);
   const std::vector<std::int32_t> ids = {4, 0};
@@ -236,7 +236,7 @@ TEST(FamilyTable, MustFillItsSlotsExactly) {
     "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 4})");
   RowNumbers source;
   const auto device = ops::create_device("reference", {});
-  const auto error = caught([&] { load_weights(config, family, source, *device, core::DType::kF32, {}); });
+  const auto error = caught([&] { load_weights(config, family, source, *device, {core::DType::kF32}, {}); });
   EXPECT_EQ(error.kind, core::ErrorKind::kInternal);
   EXPECT_THAT(error.message, ::testing::HasSubstr("token embedding"));
 }
