@@ -74,8 +74,8 @@ class Weight {
   WeightUse use_;
 };
 
-/// Columns of the widest int8 weight for matrix products: as many products of 127 * 127 fit an int32.
-inline constexpr std::int64_t kMaxInt8Columns = 133'144;
+/// Columns of the widest int8 weight: as many products of 128 * 127 fit an int32.
+inline constexpr std::int64_t kMaxInt8Columns = std::int64_t{1} << 17;
 
 /// Positions in one block of the paged KV cache, on every device.
 inline constexpr std::int32_t kBlockTokens = 16;
@@ -123,7 +123,7 @@ class Device {
   /// Packs the rows of `parts`, one part after the other, into a weight of `dtype`: each part's own type
   /// (float32, float16 or bfloat16) is converted, rounding to nearest even, or quantized from its float32
   /// values (see Weight). All parts have the same number of columns. Returns when the parts may be forgotten.
-  /// One call at a time. Throws Error(kUnsupported) for other types, and for products of int8 with more than
+  /// One call at a time. Throws Error(kUnsupported) for other types, and for int8 with more than
   /// kMaxInt8Columns columns.
   virtual std::unique_ptr<Weight> pack(std::span<const HostMatrix> parts, core::DType dtype,
                                        WeightUse use) = 0;

@@ -25,6 +25,9 @@ constexpr std::int64_t kPanelsPerItem = 4;
 /// What is added to int8 elements as they are stored.
 constexpr int kInt8Offset = 128;
 
+/// A row without more counts as zeros (see ops::Weight): 127 divided by much less is no finite number.
+constexpr float kLeastInt8Magnitude = 0x1p-120f;
+
 /// k that a panel holds side by side.
 std::int64_t depth_of(DType dtype) { return dtype == DType::kI8 ? 4 : 2; }
 
@@ -141,7 +144,7 @@ RowScale scale_of(const Parts& parts, std::int64_t row, std::int64_t cols) {
     }
   }
   const float magnitude = std::bit_cast<float>(highest);
-  return {magnitude / 127.0f, magnitude > 0 ? 127.0f / magnitude : 0.0f};
+  return {magnitude / 127.0f, magnitude >= kLeastInt8Magnitude ? 127.0f / magnitude : 0.0f};
 }
 
 /// Columns [begin, end) of `row`, quantized, plus 128.

@@ -14,16 +14,17 @@
 namespace peregrine::ops::reference {
 namespace {
 
-void check_parts(std::span<const HostMatrix> parts, core::DType dtype, WeightUse use) {
+void check_parts(std::span<const HostMatrix> parts, core::DType dtype) {
   if (parts.empty()) core::fail(core::ErrorKind::kInvalidArgument, "a weight needs at least one part");
   if (!core::is_weight_float(dtype) && dtype != core::DType::kI8) {
     core::fail(core::ErrorKind::kUnsupported,
                "weights cannot be packed as {}; they can as float32, float16, bfloat16 and int8",
                core::to_string(dtype));
   }
-  if (dtype == core::DType::kI8 && use == WeightUse::kLinear && parts[0].cols > kMaxInt8Columns) {
-    core::fail(core::ErrorKind::kUnsupported, "products of int8 sum up to {} columns, not {}",
-               kMaxInt8Columns, parts[0].cols);
+  if (dtype == core::DType::kI8 && parts[0].cols > kMaxInt8Columns) {
+    core::fail(core::ErrorKind::kUnsupported,
+               "a weight of {} columns cannot be stored as int8: at most {} keep its sums exact",
+               parts[0].cols, kMaxInt8Columns);
   }
   for (const HostMatrix& part : parts) {
     if (!core::is_weight_float(part.dtype)) {
@@ -48,7 +49,7 @@ class ReferenceDevice final : public Device {
   std::unique_ptr<Stream> create_stream() override { return std::make_unique<ReferenceStream>(memory_); }
 
   std::unique_ptr<Weight> pack(std::span<const HostMatrix> parts, core::DType dtype, WeightUse use) override {
-    check_parts(parts, dtype, use);
+    check_parts(parts, dtype);
     std::int64_t rows = 0;
     for (const HostMatrix& part : parts) rows += part.rows;
     const std::int64_t cols = parts[0].cols;

@@ -116,7 +116,7 @@ inline void pack_int8_row(const PackActivationsTask& task, std::int64_t first, s
   const LinearPlan& plan = task.plan;
   const std::byte* row = task.in + (first + t) * task.in_stride * bytes_of(task.type);
   const float highest = largest_magnitude(task, row);
-  const float inverse = highest > 0 ? 127.0f / highest : 0.0f;
+  const float inverse = highest >= 0x1p-120f ? 127.0f / highest : 0.0f;
   IntVector total = splat_ints(0);
   for (std::int64_t k = 0; k < plan.k; k += plan.k_block) {
     const std::int64_t k_end = k + plan.k_block < plan.k ? k + plan.k_block : plan.k;
