@@ -21,6 +21,9 @@ target_sources(peregrine_ops PRIVATE
   ${cpu_dir}/weight.cc
   ${cpu_kernels})
 
+# Loading quantizes every element of a model in its loops.
+set_source_files_properties(${cpu_dir}/weight.cc PROPERTIES COMPILE_OPTIONS -O3)
+
 # -O3 in every build type: unoptimised, each intrinsic is a call. No exceptions, whose handlers would bring weak
 # symbols along. The two warnings come from GCC 12's own AVX-512 headers (__Y = __Y).
 set(cpu_kernel_options -O3 -fno-exceptions -fno-math-errno -Wno-uninitialized -Wno-maybe-uninitialized)

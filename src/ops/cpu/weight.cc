@@ -23,7 +23,7 @@ constexpr std::int64_t kChunk = 256;
 /// lines.
 constexpr std::int64_t kPanelsPerItem = 4;
 /// What is added to int8 elements as they are stored.
-constexpr int kInt8Offset = 128;
+constexpr std::uint32_t kInt8Offset = 128;
 
 /// A row without more counts as zeros (see ops::Weight): 127 divided by much less is no finite number.
 constexpr float kLeastInt8Magnitude = 0x1p-120f;
@@ -70,7 +70,7 @@ float load_float(DType type, const std::byte* p) {
 /// Element `index` of a weight's row.
 float read_element(const CpuWeight& weight, const std::byte* elements, std::int64_t index) {
   if (weight.dtype() == DType::kI8) {
-    return static_cast<float>(std::to_integer<int>(elements[index]) - kInt8Offset);
+    return static_cast<float>(std::to_integer<int>(elements[index]) - static_cast<int>(kInt8Offset));
   }
   return load_float(weight.dtype(),
                     elements + index * static_cast<std::int64_t>(core::size_of(weight.dtype())));
@@ -84,6 +84,36 @@ void store_float(DType type, float value, std::byte* p) {
   const std::uint16_t bits =
       type == DType::kBF16 ? core::to_bfloat16(value).bits : core::to_float16(value).bits;
   std::memcpy(p, &bits, 2);
+}
+
+/// Any float16 without a branch, so that loops become vector instructions: the exponent is moved by a
+/// multiplication, which is right for denormals as well, and set where it was the largest.
+float widen_f16(std::uint16_t bits) {
+  const std::uint32_t magnitude = bits & 0x7FFFu;
+  const float moved = std::bit_cast<float>(magnitude << 13) * 0x1p112f;
+  const std::uint32_t special = magnitude >= 0x7C00u ? 0x7F800000u : 0u;
+  return std::bit_cast<float>(std::bit_cast<std::uint32_t>(moved) | special |
+                              static_cast<std::uint32_t>(bits & 0x8000u) << 16);
+}
+
+/// `count` elements of a part's row from `in` on, as float32.
+void widen(const HostMatrix& part, const std::byte* in, std::int64_t count, float* out) {
+  const auto each = [&](auto element, auto to_float) {
+    const std::int64_t step = part.col_stride * static_cast<std::int64_t>(sizeof element);
+    for (std::int64_t i = 0; i < count; ++i) {
+      // The step of dense rows is known to the compiler, which needs that for vector instructions.
+      std::memcpy(&element, in + (part.col_stride == 1 ? i * static_cast<std::int64_t>(sizeof element) : i * step),
+                  sizeof element);
+      out[i] = to_float(element);
+    }
+  };
+  if (part.dtype == DType::kF32) {
+    each(float{}, [](float value) { return value; });
+  } else if (part.dtype == DType::kBF16) {
+    each(std::uint16_t{}, [](std::uint16_t bits) { return core::to_float(core::BFloat16{bits}); });
+  } else {
+    each(std::uint16_t{}, widen_f16);
+  }
 }
 
 /// The rows of several matrices, one after the other.
@@ -108,6 +138,10 @@ class Parts {
         part.data + ((row - starts_[index]) * part.row_stride + begin * part.col_stride) * size;
     if (part.dtype == type && part.col_stride == 1) {
       std::memcpy(out, in, static_cast<std::size_t>((end - begin) * size));
+      return;
+    }
+    if (type == DType::kF32) {
+      widen(part, in, end - begin, reinterpret_cast<float*>(out));
       return;
     }
     const auto out_size = core::size_of(type);
@@ -135,12 +169,13 @@ struct RowScale {
 /// |x| compared as bits, in which what is no number is the largest of all, so that it shows in the scale.
 RowScale scale_of(const Parts& parts, std::int64_t row, std::int64_t cols) {
   float chunk[kChunk];
-  std::uint32_t highest = 0;
+  std::int32_t highest = 0;
   for (std::int64_t begin = 0; begin < cols; begin += kChunk) {
     const std::int64_t end = std::min(cols, begin + kChunk);
     parts.read(row, begin, end, DType::kF32, reinterpret_cast<std::byte*>(chunk));
+    // Without the sign bit the order of the bits as integers is the same, signed or not.
     for (std::int64_t i = 0; i < end - begin; ++i) {
-      highest = std::max(highest, std::bit_cast<std::uint32_t>(chunk[i]) & 0x7FFFFFFFu);
+      highest = std::max(highest, std::bit_cast<std::int32_t>(chunk[i]) & 0x7FFFFFFF);
     }
   }
   const float magnitude = std::bit_cast<float>(highest);
@@ -150,15 +185,18 @@ RowScale scale_of(const Parts& parts, std::int64_t row, std::int64_t cols) {
 /// Columns [begin, end) of `row`, quantized, plus 128.
 void read_int8(const Parts& parts, std::int64_t row, std::int64_t begin, std::int64_t end, float inverse,
                std::byte* out) {
+  // Added to a number below 2^22 it leaves the nearest integer, ties to even, in the mantissa's last bits.
+  constexpr float kRounder = 12'582'912.0f;  // 1.5 * 2^23
   float chunk[kChunk];
   for (; begin < end; begin += kChunk) {
     const std::int64_t count = std::min(end - begin, kChunk);
     parts.read(row, begin, begin + count, DType::kF32, reinterpret_cast<std::byte*>(chunk));
-    for (std::int64_t i = 0; i < count; ++i, ++out) {
-      const float q = std::nearbyint(chunk[i] * inverse);
-      // Only what is no number, which the scale shows, is outside.
-      *out = static_cast<std::byte>(static_cast<int>(q >= -127.0f && q <= 127.0f ? q : 0.0f) + kInt8Offset);
+    for (std::int64_t i = 0; i < count; ++i) {
+      // The low byte of the two's complement. (Of what is no number: any byte, the scale shows it.)
+      const auto bits = std::bit_cast<std::uint32_t>(chunk[i] * inverse + kRounder);
+      out[i] = static_cast<std::byte>(bits + kInt8Offset);
     }
+    out += count;
   }
 }
 
