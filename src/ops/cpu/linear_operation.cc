@@ -14,7 +14,8 @@ constexpr std::int64_t kWidenGroups = 6;
 /// Blocks of K: 64 rows of a block, in float32 or as bfloat16 pairs, fill 32 KiB of L1 (48 KiB on today's
 /// servers) beside a group's activations. Where 16-bit weights are widened in registers, shorter blocks
 /// measure better.
-constexpr std::int64_t kFloatBlock = 128, kPairBlock = 256, kHalfBlock = 160, kInt8Block = 512;
+constexpr std::int64_t kFloatBlock = 128, kPairBlock = 256, kHalfBlock = 160, kInt8Block = 256,
+                       kShortInt8Block = 128;
 /// Elements of input up to which packing them is not worth waking the other threads.
 constexpr std::int64_t kSmallInput = 1 << 15;
 
@@ -38,21 +39,32 @@ std::int64_t packed_size(Packing packing) {
   return 4;
 }
 
+/// Groups of rows. Few rows are one group that the weights are streamed past once; many are cut so small that
+/// four panels at a time stay in registers beside them.
+std::int64_t groups_of(const KernelTable& kernels, std::int64_t rows) {
+  if (rows <= kernels.stream_tokens) return 1;
+  return std::max<std::int64_t>(core::ceil_div<std::int64_t>(rows, kernels.tile_tokens), 2);
+}
+
+/// k that one block has. Measured on an Intel server: with two groups the next block comes
+/// from memory as fast as this one is computed, which short blocks spread evenly.
+std::int64_t block_of(const LinearPlan& plan, Number weight) {
+  if (plan.groups == 1) return plan.k;
+  if (weight == Number::kI8) return plan.groups <= 3 ? kShortInt8Block : kInt8Block;
+  if (plan.packing == Packing::kBf16Pairs) return kPairBlock;
+  return plan.widen || weight == Number::kF32 ? kFloatBlock : kHalfBlock;
+}
+
 /// How the product is cut. Depends on the shape alone, and changes no result.
 LinearPlan plan_for(const KernelTable& kernels, std::int64_t rows, std::int64_t k, Number weight,
                     Number activation) {
   LinearPlan plan;
   plan.rows = rows;
   plan.packing = packing_for(kernels, weight, activation);
-  const bool int8 = weight == Number::kI8;
-  plan.k = core::round_up<std::int64_t>(k, int8 ? 4 : 2);
-  plan.groups = core::ceil_div<std::int64_t>(rows, int8 ? kernels.int_tile_tokens : kernels.tile_tokens);
+  plan.k = core::round_up<std::int64_t>(k, weight == Number::kI8 ? 4 : 2);
+  plan.groups = groups_of(kernels, rows);
   plan.widen = plan.packing == Packing::kFloats && weight != Number::kF32 && plan.groups >= kWidenGroups;
-  plan.k_block = kHalfBlock;
-  if (plan.widen || weight == Number::kF32) plan.k_block = kFloatBlock;
-  if (plan.packing == Packing::kBf16Pairs) plan.k_block = kPairBlock;
-  if (int8) plan.k_block = kInt8Block;
-  if (plan.groups == 1) plan.k_block = plan.k;
+  plan.k_block = block_of(plan, weight);
   return plan;
 }
 
@@ -252,8 +264,7 @@ std::string linear_kernel_name(const KernelTable& kernels, Number weight, Number
   if (packing == Packing::kBf16Pairs || packing == Packing::kByteQuads) arithmetic = "dot";
   return fmt::format("linear {}*{} {} panel{} tile{}x{} {}", short_name(weight),
                      int8 ? "int8" : short_name(activation), kernels.name, kPanelRows,
-                     kTilePanels * kPanelRows, int8 ? kernels.int_tile_tokens : kernels.tile_tokens,
-                     arithmetic);
+                     kTilePanels * kPanelRows, kernels.tile_tokens, arithmetic);
 }
 
 void run_products(Compute& compute, Plans& plans) {

@@ -102,7 +102,8 @@ void widen(const HostMatrix& part, const std::byte* in, std::int64_t count, floa
     const std::int64_t step = part.col_stride * static_cast<std::int64_t>(sizeof element);
     for (std::int64_t i = 0; i < count; ++i) {
       // The step of dense rows is known to the compiler, which needs that for vector instructions.
-      std::memcpy(&element, in + (part.col_stride == 1 ? i * static_cast<std::int64_t>(sizeof element) : i * step),
+      std::memcpy(&element,
+                  in + (part.col_stride == 1 ? i * static_cast<std::int64_t>(sizeof element) : i * step),
                   sizeof element);
       out[i] = to_float(element);
     }

@@ -47,7 +47,7 @@ enum class ActivationKind : std::uint8_t { kNone, kGelu, kGeluTanh, kSilu, kRelu
 struct LinearPlan {
   std::int64_t rows = 0;     ///< At most kRowBlock.
   std::int64_t k = 0;        ///< Padded to even, with int8 weights to a multiple of 4.
-  std::int64_t groups = 0;   ///< ceil(rows / tokens of the register tile).
+  std::int64_t groups = 0;   ///< One of at most stream_tokens rows, or several.
   std::int64_t k_block = 0;  ///< A multiple of the same.
   Packing packing = Packing::kFloats;
   bool widen = false;  ///< Widen each block of weights to float32 in scratch memory first.
@@ -162,10 +162,10 @@ struct AttentionItem {
 /// threads on disjoint outputs. `scratch` is 64-byte aligned memory of the calling thread.
 struct KernelTable {
   const char* name;
-  int tile_tokens;      ///< Rows of the batch in a register tile.
-  int int_tile_tokens;  ///< The same with int8 weights.
-  bool dot_bf16;        ///< bfloat16 pairs are multiplied by an instruction made for them.
-  bool dot_int8;        ///< Likewise quads of bytes.
+  int tile_tokens;    ///< Rows of the batch in a register tile beside as many panels as it can have.
+  int stream_tokens;  ///< The most that a tile can have, with fewer panels.
+  bool dot_bf16;      ///< bfloat16 pairs are multiplied by an instruction made for them.
+  bool dot_int8;      ///< Likewise quads of bytes.
   const char* arithmetic;
 
   std::size_t linear_scratch;  ///< Bytes that `linear` needs.

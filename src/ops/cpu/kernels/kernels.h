@@ -35,7 +35,7 @@ extern const KernelTable kTable;
 const KernelTable kTable = {
     .name = PEREGRINE_NAME_OF(PEREGRINE_ISA) + sizeof("isa"),
     .tile_tokens = kTileTokens,
-    .int_tile_tokens = kIntTileTokens,
+    .stream_tokens = kStreamTokens,
 #if defined(PEREGRINE_AVX512_BF16)
     .dot_bf16 = true,
 #else

@@ -26,12 +26,11 @@ inline constexpr int kTileTokens = 6;
 #else
 inline constexpr int kTileTokens = 2;
 #endif
-/// The same for sums of integers, whose steps are so short that weights should be loaded for more rows at
-/// once.
+/// The most tokens of a tile: where there are no more in all, weights are loaded (and widened) once for them.
 #if defined(PEREGRINE_AVX512)
-inline constexpr int kIntTileTokens = 12;
+inline constexpr int kStreamTokens = 12;
 #else
-inline constexpr int kIntTileTokens = kTileTokens;
+inline constexpr int kStreamTokens = kTileTokens;
 #endif
 
 PEREGRINE_INLINE void clear(Vector& sum) { sum = zero(); }
@@ -58,7 +57,6 @@ struct Rows {
 struct F32Panel {
   using Value = float;
   using Sum = Vector;
-  static constexpr int kTokens = kTileTokens;
   static constexpr int kBytes = 64;
   static constexpr int kValues = 1;
   static constexpr int kDepth = 1;  ///< k per step.
@@ -78,7 +76,6 @@ struct F32Panel {
 struct F16Panel {
   using Value = float;
   using Sum = Vector;
-  static constexpr int kTokens = kTileTokens;
   static constexpr int kBytes = 32;
   static constexpr int kValues = 1;
   static constexpr int kDepth = 1;
@@ -99,7 +96,6 @@ struct F16Panel {
 struct Bf16Panel {
   using Value = float;
   using Sum = Vector;
-  static constexpr int kTokens = kTileTokens;
   static constexpr int kBytes = 64;
   static constexpr int kValues = 2;
   static constexpr int kDepth = 2;
@@ -136,7 +132,6 @@ struct Bf16Panel {
 struct Bf16DotPanel {
   using Value = std::uint32_t;
   using Sum = Vector;
-  static constexpr int kTokens = kTileTokens;
   static constexpr int kBytes = 64;
   static constexpr int kValues = 1;
   static constexpr int kDepth = 2;
@@ -168,7 +163,6 @@ struct Bf16DotPanel {
 struct I8Panel {
   using Value = std::uint32_t;
   using Sum = IntVector;
-  static constexpr int kTokens = kIntTileTokens;
   static constexpr int kBytes = 64;
   static constexpr int kDepth = 4;
 #if defined(PEREGRINE_VNNI)
@@ -273,10 +267,10 @@ using TileFunction = void (*)(const TileArgs&);
 /// The tile for `tokens` and up to panels_at(tokens) panels, chosen at run time.
 template <typename Panel, Prefetch kPrefetch, template <int> typename LayoutOf>
 struct TileTable {
-  TileFunction functions[Panel::kTokens][3];  ///< 1, 2 and 4 panels.
+  TileFunction functions[kStreamTokens][3];  ///< 1, 2 and 4 panels.
 
   constexpr TileTable() : functions{} {
-    each<Panel::kTokens>([this](auto index) {
+    each<kStreamTokens>([this](auto index) {
       constexpr int kTokens = index + 1;
       constexpr int kPanels = panels_at(kTokens);
       functions[index][0] = &tile<Panel, 1, kTokens, LayoutOf<kTokens>, kPrefetch>;
