@@ -74,7 +74,7 @@ void run_golden(const std::string& fixture, const std::vector<DeviceCase>& devic
   std::vector<Judged> sequences;
   for (const auto& prompt : golden.prompts) {
     const auto tokens = static_cast<std::int64_t>(prompt.size());
-    sequences.push_back(judge(oracle, prompt, tokens, tokens - 1, all_ids(oracle), kInt8));
+    sequences.push_back(judge(oracle, prompt, tokens, 0, all_ids(oracle), kInt8));
   }
   std::vector<Found> found;
   Effect effect;

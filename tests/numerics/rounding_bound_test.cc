@@ -139,7 +139,7 @@ struct Largest {
 
 /// Holds one rounded pass against the parts of the bound.
 void expect_bounded(const Oracle& oracle, const OracleTrace& exact, const Injected& rounded,
-                    const LogitBounds& bounds, Largest& all) {
+                    const LogitBounds& bounds, Largest& all, double remainder = kRemainder) {
   const std::int64_t position = exact.logits.rows - 1;
   const std::vector<double> found = change_of_logits(exact, rounded.trace, position);
   const std::vector<double> predicted = first_order(oracle, exact, rounded, position);
@@ -147,7 +147,7 @@ void expect_bounded(const Oracle& oracle, const OracleTrace& exact, const Inject
     EXPECT_LE(std::abs(found[i]), bounds.error[i]) << "logit " << i;
     EXPECT_LE(std::abs(predicted[i]), bounds.worst[i]) << "logit " << i;
     EXPECT_LE(std::abs(found[i] - found[0]), bounds.lead[i]) << "logit " << i;
-    EXPECT_LE(std::abs(found[i] - predicted[i]), kRemainder / (1.0 + kRemainder) * bounds.error[i])
+    EXPECT_LE(std::abs(found[i] - predicted[i]), remainder / (1.0 + remainder) * bounds.error[i])
         << "logit " << i;
     all.remainder = std::max(all.remainder, std::abs(found[i] - predicted[i]) / bounds.error[i]);
   }
@@ -178,6 +178,31 @@ TEST(RoundingBound, HoldsForRoundingInFloat64) {
       }
     }
     EXPECT_GT(all.error, all.bound / 20.0) << "the bound says nothing";
+    fmt::print("{:24} {:9.4f} {:9.4f} {:9.4f} {:11.1f}%\n", fixture, all.error, all.bound, all.worst,
+               100.0 * all.remainder);
+  }
+}
+
+// The same for rows that are quantized to int8, with as many rows alike as there may be, too.
+TEST(RoundingBound, HoldsForInt8InFloat64) {
+  PEREGRINE_REQUIRE_TEST_DATA("golden");
+  fmt::print("{:24} {:>9} {:>9} {:>9} {:>12}\n", "quantized in float64", "error", "bound", "worst",
+             "second order");
+  const NarrowTypes types = {.compute = false, .cache = false, .int8 = true};
+  for (const std::string& fixture : kKinds) {
+    SCOPED_TRACE(fixture);
+    const Oracle oracle = golden_oracle(fixture, core::DType::kI8);
+    const GoldenDecoder golden = read_golden_decoder(test_data() / "golden" / fixture);
+    std::vector<std::vector<std::int32_t>> prompts = {golden.prompts.at(1), golden.prompts.at(2)};
+    for (std::int32_t token = 3; token < 90; token += 22) prompts.emplace_back(12, token);
+    Largest all;
+    for (const std::vector<std::int32_t>& tokens : prompts) {
+      const auto position = static_cast<std::int64_t>(tokens.size()) - 1;
+      const OracleTrace exact = oracle.forward(tokens, position + 1);
+      const LogitBounds bounds = bound_logits(oracle, exact, position, all_ids(oracle), 0, types);
+      expect_bounded(oracle, exact, inject(oracle, tokens, int8_rounding()), bounds, all, kInt8Remainder);
+    }
+    EXPECT_GT(all.error, all.bound / 40.0) << "the bound says nothing";
     fmt::print("{:24} {:9.4f} {:9.4f} {:9.4f} {:11.1f}%\n", fixture, all.error, all.bound, all.worst,
                100.0 * all.remainder);
   }

@@ -254,4 +254,18 @@ RoundingHook bfloat16_rounding(NarrowTypes types, ProbabilitySum sum) {
   };
 }
 
+RoundingHook int8_rounding() {
+  return [](std::int32_t, Place place, Rows& values) {
+    if (!is_rounded({.int8 = true}, place)) return;
+    for (std::int64_t r = 0; r < values.rows; ++r) {
+      double* row = values.row(r);
+      double largest = 0.0;
+      for (std::int64_t i = 0; i < values.cols; ++i) largest = std::max(largest, std::abs(row[i]));
+      for (std::int64_t i = 0; i < values.cols && largest > 0.0; ++i) {
+        row[i] = std::nearbyint(row[i] / largest * 127.0) * largest / 127.0;
+      }
+    }
+  };
+}
+
 }  // namespace peregrine::testing

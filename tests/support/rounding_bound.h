@@ -90,6 +90,9 @@ enum class ProbabilitySum : std::uint8_t { kUnrounded, kRounded };
 /// A hook for Oracle::forward that rounds to bfloat16 at every rounded place.
 RoundingHook bfloat16_rounding(NarrowTypes types, ProbabilitySum sum);
 
+/// A hook that quantizes the rows of every product's input, in float64.
+RoundingHook int8_rounding();
+
 /// How far at most rounding to bfloat16 moves a number that is within 1/32 of `value`.
 double half_unit(double value);
 
