@@ -157,6 +157,24 @@ class Products {
   std::map<std::string, Errors> errors_;
 };
 
+/// What an expert's second product is given, for any rows.
+Rows expert_hidden(const Oracle& oracle, const Rows& in, const OracleMatrix& up) {
+  const std::int64_t width = up.rows / 2;
+  Rows out(in.rows, width);
+  for (std::int64_t r = 0; r < in.rows; ++r) {
+    for (std::int64_t i = 0; i < width; ++i) {
+      double gate = 0.0;
+      double raised = 0.0;
+      for (std::int64_t k = 0; k < in.cols; ++k) {
+        gate += in.row(r)[k] * up.row(i)[k];
+        raised += in.row(r)[k] * up.row(width + i)[k];
+      }
+      out.row(r)[i] = oracle_activation(oracle.config().activation, gate) * raised;
+    }
+  }
+  return out;
+}
+
 /// Every product of a pass, with the numbers that went into it.
 void check_model(const Oracle& oracle, std::span<const std::int32_t> tokens, Products& products) {
   const OracleTrace trace = oracle.forward(tokens, static_cast<std::int64_t>(tokens.size()));
@@ -166,7 +184,10 @@ void check_model(const Oracle& oracle, std::span<const std::int32_t> tokens, Pro
     products.check("query-key-value", now.norm1, layer.qkv);
     products.check("attention out", now.attention, layer.attention_out);
     const Rows& mlp_in = now.norm2.rows > 0 ? now.norm2 : now.norm1;
-    for (const OracleMatrix& expert : layer.expert_up) products.check("expert up", mlp_in, expert);
+    for (std::size_t e = 0; e < layer.expert_up.size(); ++e) {
+      products.check("expert up", mlp_in, layer.expert_up[e]);
+      products.check("expert down", expert_hidden(oracle, mlp_in, layer.expert_up[e]), layer.expert_down[e]);
+    }
     if (now.hidden.rows == 0) continue;
     products.check("MLP up", mlp_in, layer.up);
     products.check("MLP down", now.hidden, layer.down);
