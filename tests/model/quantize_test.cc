@@ -86,7 +86,8 @@ TEST_F(Quantize, NotPositionsButTheProjectionsBesideThem) {
 
 TEST_F(Quantize, ExpertsButNotTheirRouter) {
   const std::string text = random_model_config(
-      "qwen1.5-moe-a2.7b:layers=1,vocab=50,hidden=24,heads=4,kv_heads=2,experts=3,expert_intermediate=20,"
+      "qwen1.5-moe-a2.7b:layers=1,vocab=50,hidden=24,heads=4,kv_heads=2,experts=3,experts_per_token=2,expert_"
+      "intermediate=20,"
       "shared_intermediate=28");
   const DecoderWeights weights = load(text);
   const LayerWeights& layer = weights.layers.at(0);
