@@ -139,7 +139,7 @@ struct Largest {
 
 /// Holds one rounded pass against the parts of the bound.
 void expect_bounded(const Oracle& oracle, const OracleTrace& exact, const Injected& rounded,
-                    const LogitBounds& bounds, Largest& all, double remainder = kRemainder) {
+                    const LogitBounds& bounds, Largest& all) {
   const std::int64_t position = exact.logits.rows - 1;
   const std::vector<double> found = change_of_logits(exact, rounded.trace, position);
   const std::vector<double> predicted = first_order(oracle, exact, rounded, position);
@@ -147,7 +147,7 @@ void expect_bounded(const Oracle& oracle, const OracleTrace& exact, const Inject
     EXPECT_LE(std::abs(found[i]), bounds.error[i]) << "logit " << i;
     EXPECT_LE(std::abs(predicted[i]), bounds.worst[i]) << "logit " << i;
     EXPECT_LE(std::abs(found[i] - found[0]), bounds.lead[i]) << "logit " << i;
-    EXPECT_LE(std::abs(found[i] - predicted[i]), remainder / (1.0 + remainder) * bounds.error[i])
+    EXPECT_LE(std::abs(found[i] - predicted[i]), kRemainder / (1.0 + kRemainder) * bounds.error[i])
         << "logit " << i;
     all.remainder = std::max(all.remainder, std::abs(found[i] - predicted[i]) / bounds.error[i]);
   }
@@ -200,7 +200,7 @@ TEST(RoundingBound, HoldsForInt8InFloat64) {
       const auto position = static_cast<std::int64_t>(tokens.size()) - 1;
       const OracleTrace exact = oracle.forward(tokens, position + 1);
       const LogitBounds bounds = bound_logits(oracle, exact, position, all_ids(oracle), 0, types);
-      expect_bounded(oracle, exact, inject(oracle, tokens, int8_rounding()), bounds, all, kInt8Remainder);
+      expect_bounded(oracle, exact, inject(oracle, tokens, int8_rounding()), bounds, all);
     }
     EXPECT_GT(all.error, all.bound / 40.0) << "the bound says nothing";
     fmt::print("{:24} {:9.4f} {:9.4f} {:9.4f} {:11.1f}%\n", fixture, all.error, all.bound, all.worst,

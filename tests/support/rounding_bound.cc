@@ -216,7 +216,7 @@ LogitBounds bound_logits(const Oracle& oracle, const OracleTrace& trace, std::in
               variances.add(layer, place, first, gradients);
             });
   LogitBounds bounds;
-  const double certain = (1.0 + (types.int8 ? kInt8Remainder : kRemainder)) * kLambda;
+  const double certain = (1.0 + kRemainder) * kLambda;
   bounds.logits.assign(logits.begin(), logits.end());
   bounds.worst = variances.worst;
   for (const double square : variances.error) {

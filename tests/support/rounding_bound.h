@@ -44,12 +44,10 @@ namespace peregrine::testing {
 inline constexpr double kLambda = 6.89;  // sqrt(2 ln(2 / 1e-10))
 inline constexpr double kRemainder = 0.125;
 
-/// The same for int8, where every value of a row is moved by up to h = (its largest magnitude) / 254,
-/// whatever its own: its errors have a standard deviation of h / sqrt(3), which for normally distributed rows
-/// of some thousand values, the largest at 3.5 to 4 deviations, is 0.9 % of a value's. That is ten times as
-/// much as with bfloat16, and the second order with it. Rows closer to each other than a step (kInt8Alike of
-/// their size) round in much the same way.
-inline constexpr double kInt8Remainder = 0.5;
+/// With int8 every value of a row is moved by up to h = (its largest magnitude) / 254, whatever its own: for
+/// rows of some thousand normally distributed values, the largest at 3.5 to 4 deviations, that is 1.5 % of a
+/// deviation, ten times as much as with bfloat16. What the second order does is still a hundredth of the
+/// bound. Rows closer to each other than a step (this share of their size) round in much the same way.
 inline constexpr double kInt8Alike = 1.0 / 32.0;
 
 /// Limits on the root mean square of a model's errors in units of LogitBounds::spread: 1, give or take the
