@@ -27,10 +27,17 @@ struct LawCase {
   std::string model;  ///< A golden fixture, or a random shape where it has a colon.
   DeviceCase device;
   DType compute;
+  core::Quantization quantization = core::Quantization::kNone;
+
+  std::string types() const {
+    return std::string(core::to_string(compute)) + (quantization == core::Quantization::kNone
+                                                        ? ""
+                                                        : std::string("_") + core::to_string(quantization));
+  }
 };
 
 void PrintTo(const LawCase& law, std::ostream* out) {
-  *out << law.model << " on " << law.device.name() << " in " << core::to_string(law.compute);
+  *out << law.model << " on " << law.device.name() << " in " << law.types();
 }
 
 class EncoderLaws : public ::testing::TestWithParam<LawCase> {
@@ -44,6 +51,7 @@ class EncoderLaws : public ::testing::TestWithParam<LawCase> {
     options.compute = GetParam().compute;
     if (options.compute == DType::kBF16) options.weights = DType::kBF16;
     options.random_seed = 5;
+    options.quantization = GetParam().quantization;
     return EncoderBench(
         GetParam().device.create(threads),
         [&](ops::Device& device) {
@@ -121,17 +129,20 @@ std::vector<LawCase> law_cases() {
       out.push_back({model, device, DType::kF32});
       if (device.create()->supports_compute(DType::kBF16)) out.push_back({model, device, DType::kBF16});
     }
+    for (const DType compute : {DType::kF32, DType::kBF16}) {
+      out.push_back({"bert_cls", device, compute, core::Quantization::kInt8});
+    }
   }
   // On the best instruction set only: the others, and the reference device, take minutes over such a width.
   for (const DType compute : {DType::kF32, DType::kBF16}) {
     out.push_back({"bert-base:layers=2,vocab=999", {"cpu", ""}, compute});
+    out.push_back({"bert-base:layers=2,vocab=999", {"cpu", ""}, compute, core::Quantization::kInt8});
   }
   return out;
 }
 
 INSTANTIATE_TEST_SUITE_P(Encoders, EncoderLaws, ::testing::ValuesIn(law_cases()), [](const auto& info) {
-  std::string name =
-      info.param.model + "_" + info.param.device.name() + "_" + core::to_string(info.param.compute);
+  std::string name = info.param.model + "_" + info.param.device.name() + "_" + info.param.types();
   for (char& c : name) {
     if (std::isalnum(static_cast<unsigned char>(c)) == 0) c = '_';
   }

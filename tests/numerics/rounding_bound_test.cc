@@ -183,6 +183,31 @@ TEST(RoundingBound, HoldsForRoundingInFloat64) {
   }
 }
 
+// The same for rows that are quantized to int8, with as many rows alike as there may be, too.
+TEST(RoundingBound, HoldsForInt8InFloat64) {
+  PEREGRINE_REQUIRE_TEST_DATA("golden");
+  fmt::print("{:24} {:>9} {:>9} {:>9} {:>12}\n", "quantized in float64", "error", "bound", "worst",
+             "second order");
+  const NarrowTypes types = {.compute = false, .cache = false, .int8 = true};
+  for (const std::string& fixture : kKinds) {
+    SCOPED_TRACE(fixture);
+    const Oracle oracle = golden_oracle(fixture, core::DType::kI8);
+    const GoldenDecoder golden = read_golden_decoder(test_data() / "golden" / fixture);
+    std::vector<std::vector<std::int32_t>> prompts = {golden.prompts.at(1), golden.prompts.at(2)};
+    for (std::int32_t token = 3; token < 90; token += 22) prompts.emplace_back(12, token);
+    Largest all;
+    for (const std::vector<std::int32_t>& tokens : prompts) {
+      const auto position = static_cast<std::int64_t>(tokens.size()) - 1;
+      const OracleTrace exact = oracle.forward(tokens, position + 1);
+      const LogitBounds bounds = bound_logits(oracle, exact, position, all_ids(oracle), 0, types);
+      expect_bounded(oracle, exact, inject(oracle, tokens, int8_rounding()), bounds, all);
+    }
+    EXPECT_GT(all.error, all.bound / 40.0) << "the bound says nothing";
+    fmt::print("{:24} {:9.4f} {:9.4f} {:9.4f} {:11.1f}%\n", fixture, all.error, all.bound, all.worst,
+               100.0 * all.remainder);
+  }
+}
+
 // Equal tokens round alike: a prompt of one token repeated has the same errors in every row, and treating
 // them as independent would promise too much.
 TEST(RoundingBound, HoldsForRepeatedTokens) {

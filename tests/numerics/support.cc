@@ -61,13 +61,12 @@ RandomModel::RandomModel(std::string_view spec, std::uint64_t seed)
 
 RandomModel::~RandomModel() = default;
 
-Oracle RandomModel::oracle() {
-  return {config_, read_oracle_weights(config_, *family_, *source_, core::DType::kBF16)};
+Oracle RandomModel::oracle(core::DType matrices) {
+  return {config_, read_oracle_weights(config_, *family_, *source_, matrices)};
 }
 
-std::unique_ptr<model::Decoder> RandomModel::load(ops::Device& device) {
-  const auto type = core::DType::kBF16;
-  return model::Decoder::load(config_, *family_, *source_, device, {type, type, type}, {});
+std::unique_ptr<model::Decoder> RandomModel::load(ops::Device& device, const model::DecoderTypes& types) {
+  return model::Decoder::load(config_, *family_, *source_, device, types, {});
 }
 
 std::int32_t top_id(const Rows& logits, std::int64_t row) {

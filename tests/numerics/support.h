@@ -26,9 +26,12 @@ class RandomModel {
   RandomModel(std::string_view spec, std::uint64_t seed);
   ~RandomModel();
 
-  Oracle oracle();
-  /// On a device, all in bfloat16.
-  std::unique_ptr<model::Decoder> load(ops::Device& device);
+  Oracle oracle(core::DType matrices = core::DType::kBF16);
+  /// On a device; all in bfloat16 unless said otherwise.
+  std::unique_ptr<model::Decoder> load(ops::Device& device, const model::DecoderTypes& types = kAllBfloat16);
+
+  static constexpr model::DecoderTypes kAllBfloat16 = {core::DType::kBF16, core::DType::kBF16,
+                                                       core::DType::kBF16};
 
  private:
   const model::Family* family_ = nullptr;

@@ -59,7 +59,8 @@ struct OracleWeights {
 };
 
 /// Reads the weights named by the family's slots. `matrices` is the type that matrices are stored in: their
-/// values are rounded to it; norms and biases are kept as they are in `source`.
+/// values are rounded to it, or to multiples of their row's scale where it is int8 (but for routers); norms
+/// and biases are kept as they are in `source`.
 OracleWeights read_oracle_weights(const model::DecoderConfig& config, const model::Family& family,
                                   weights::TensorSource& source, core::DType matrices);
 

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <stdexcept>
@@ -51,6 +52,18 @@ float rounded_to(core::DType type, float value) {
   }
 }
 
+/// Every row as ops/device.h quantizes it, in float32 where that says so.
+void quantize_rows(OracleMatrix& matrix) {
+  for (std::int64_t r = 0; r < matrix.rows; ++r) {
+    float* row = matrix.values.data() + r * matrix.cols;
+    float largest = 0.0f;
+    for (std::int64_t i = 0; i < matrix.cols; ++i) largest = std::max(largest, std::abs(row[i]));
+    const float scale = largest / 127.0f;
+    const float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
+    for (std::int64_t i = 0; i < matrix.cols; ++i) row[i] = std::nearbyint(row[i] * inverse) * scale;
+  }
+}
+
 OracleMatrix read_slot(weights::TensorSource& source, const model::SlotSource& slot, core::DType type) {
   OracleMatrix matrix;
   for (const model::Part& part : slot.parts) {
@@ -76,6 +89,7 @@ OracleMatrix read_slot(weights::TensorSource& source, const model::SlotSource& s
     }
     source.release(tensor);
   }
+  if (type == core::DType::kI8) quantize_rows(matrix);
   return matrix;
 }
 
@@ -183,7 +197,7 @@ void read_layer_slot(weights::TensorSource& source, const model::SlotSource& slo
       layer.down_bias = read_vector(source, slot);
       break;
     case Slot::kRouter:
-      layer.router = read_slot(source, slot, matrices);
+      layer.router = read_slot(source, slot, matrices == core::DType::kI8 ? core::DType::kF32 : matrices);
       break;
     case Slot::kExpertUp:
       layer.expert_up.push_back(read_slot(source, slot, matrices));

@@ -42,12 +42,22 @@ class Variances {
   std::vector<double> error, worst, lead;
 
  private:
+  /// The share of a row's size within which others round in much the same way.
+  double alike_within() const { return types_.int8 ? kInt8Alike : kUnit; }
+
   /// How far each value may be moved; 0 where it is not rounded after all.
   Rows half_units(Place place, const Rows& values, std::int64_t first, std::int64_t count) const {
     Rows steps(count, values.cols);
     for (std::int64_t r = 0; r < count; ++r) {
+      const double* row = values.row(first + r);
+      double largest = 0.0;
+      for (std::int64_t i = 0; i < values.cols; ++i) largest = std::max(largest, std::abs(row[i]));
       for (std::int64_t i = 0; i < values.cols; ++i) {
-        const double value = values.row(first + r)[i];
+        const double value = row[i];
+        if (types_.int8) {
+          steps.row(r)[i] = largest / 254.0;
+          continue;
+        }
         steps.row(r)[i] = already_narrow(place, i) ? 0.0 : half_unit(value);
       }
     }
@@ -75,13 +85,14 @@ class Variances {
     return std::sqrt(apart / size);
   }
 
-  /// Rows (counted from `first`) in groups whose members are closer than kUnit to the group's first one.
-  static std::vector<std::vector<std::int64_t>> alike(const Rows& values, std::int64_t first,
-                                                      std::int64_t count) {
+  /// Rows (counted from `first`) in groups whose members are closer than alike_within() to the group's first
+  /// one.
+  std::vector<std::vector<std::int64_t>> alike(const Rows& values, std::int64_t first,
+                                               std::int64_t count) const {
     std::vector<std::vector<std::int64_t>> groups;
     for (std::int64_t r = 0; r < count; ++r) {
       const auto same = std::find_if(groups.begin(), groups.end(), [&](const auto& group) {
-        return distance(values, first + group.front(), first + r) < kUnit;
+        return distance(values, first + group.front(), first + r) < alike_within();
       });
       if (same == groups.end()) {
         groups.push_back({r});
@@ -181,6 +192,10 @@ class Variances {
 }  // namespace
 
 bool is_rounded(NarrowTypes types, Place place) {
+  if (types.int8) {
+    return place == Place::kNorm1 || place == Place::kNorm2 || place == Place::kAttention ||
+           place == Place::kHidden || place == Place::kFinalNorm;
+  }
   return types.compute || (types.cache && (place == Place::kKey || place == Place::kValue));
 }
 
@@ -191,7 +206,7 @@ double half_unit(double value) {
 
 LogitBounds bound_logits(const Oracle& oracle, const OracleTrace& trace, std::int64_t position,
                          std::span<const std::int32_t> logits, std::size_t top, NarrowTypes types) {
-  if (types.compute && !types.cache) {
+  if (types.compute && !types.cache && !types.int8) {
     // A float32 cache would keep rotated keys that this analysis takes as rounded; nobody runs that.
     throw std::invalid_argument("bound_logits: bfloat16 arithmetic is analysed with a bfloat16 cache");
   }
@@ -201,14 +216,15 @@ LogitBounds bound_logits(const Oracle& oracle, const OracleTrace& trace, std::in
               variances.add(layer, place, first, gradients);
             });
   LogitBounds bounds;
+  const double certain = (1.0 + kRemainder) * kLambda;
   bounds.logits.assign(logits.begin(), logits.end());
   bounds.worst = variances.worst;
   for (const double square : variances.error) {
-    bounds.error.push_back((1.0 + kRemainder) * kLambda * std::sqrt(square));
+    bounds.error.push_back(certain * std::sqrt(square));
     bounds.spread.push_back(std::sqrt(square / 3.0));
   }
   for (const double square : variances.lead) {
-    bounds.lead.push_back((1.0 + kRemainder) * kLambda * std::sqrt(square));
+    bounds.lead.push_back(certain * std::sqrt(square));
   }
   return bounds;
 }
@@ -235,6 +251,20 @@ RoundingHook bfloat16_rounding(NarrowTypes types, ProbabilitySum sum) {
     const Rows before = values;
     for (double& value : values.values) value = round_to_bfloat16(value);
     if (place == Place::kProbability && sum == ProbabilitySum::kRounded) divide_by_own_sum(before, values);
+  };
+}
+
+RoundingHook int8_rounding() {
+  return [](std::int32_t, Place place, Rows& values) {
+    if (!is_rounded({.int8 = true}, place)) return;
+    for (std::int64_t r = 0; r < values.rows; ++r) {
+      double* row = values.row(r);
+      double largest = 0.0;
+      for (std::int64_t i = 0; i < values.cols; ++i) largest = std::max(largest, std::abs(row[i]));
+      for (std::int64_t i = 0; i < values.cols && largest > 0.0; ++i) {
+        row[i] = std::nearbyint(row[i] / largest * 127.0) * largest / 127.0;
+      }
+    }
   };
 }
 

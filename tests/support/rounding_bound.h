@@ -44,20 +44,28 @@ namespace peregrine::testing {
 inline constexpr double kLambda = 6.89;  // sqrt(2 ln(2 / 1e-10))
 inline constexpr double kRemainder = 0.125;
 
+/// With int8 every value of a row is moved by up to h = (its largest magnitude) / 254, whatever its own: for
+/// rows of some thousand normally distributed values, the largest at 3.5 to 4 deviations, that is 1.5 % of a
+/// deviation, ten times as much as with bfloat16. What the second order does is still a hundredth of the
+/// bound. Rows closer to each other than a step (this share of their size) round in much the same way.
+inline constexpr double kInt8Alike = 1.0 / 32.0;
+
 /// Limits on the root mean square of a model's errors in units of LogitBounds::spread: 1, give or take the
 /// luck of some hundred logits that share their errors (0.74 to 1.05 for the golden models). Truncation
 /// gives 1.8 and more, an MLP that is 2 % off 2.3. Far less than 1 would mean that the bound says nothing.
 inline constexpr double kLeastSpread = 0.5;
 inline constexpr double kMostSpread = 1.35;
 
-/// Which of a model's types are bfloat16; the others are float32.
+/// Which of a model's types are bfloat16; the others are float32. Or, with `int8`, float32 arithmetic whose
+/// products quantize the rows of their inputs to int8 (ops/device.h).
 struct NarrowTypes {
   bool compute = true;
   bool cache = true;
+  bool int8 = false;
 };
 
 /// Whether a place is rounded: all of them with bfloat16 arithmetic, stored keys and values with a bfloat16
-/// cache.
+/// cache, inputs of products with int8.
 bool is_rounded(NarrowTypes types, Place place);
 
 struct LogitBounds {
@@ -79,6 +87,9 @@ enum class ProbabilitySum : std::uint8_t { kUnrounded, kRounded };
 
 /// A hook for Oracle::forward that rounds to bfloat16 at every rounded place.
 RoundingHook bfloat16_rounding(NarrowTypes types, ProbabilitySum sum);
+
+/// A hook that quantizes the rows of every product's input, in float64.
+RoundingHook int8_rounding();
 
 /// How far at most rounding to bfloat16 moves a number that is within 1/32 of `value`.
 double half_unit(double value);

@@ -258,7 +258,20 @@ TEST(Cli, InspectSaysWhatTheModelIs) {
       json_of(run_peregrine({"inspect", kExample, "--plan", "--json", "--option", "kv_blocks=50"}));
   EXPECT_EQ(JsonView(plan, "output").at("kv_blocks").as_int(0, 1000), 50);
   EXPECT_EQ(JsonView(plan, "output").at("compute_dtype").as_string(), "float32");
+  EXPECT_EQ(JsonView(plan, "output").at("quantize").as_string(), "none");
   EXPECT_THAT(run_peregrine({"inspect", kExample, "--config"}).out, HasSubstr("serving.properties"));
+  const auto quantized = json_of(run_peregrine(
+      {"inspect", kExample, "--plan", "--json", "--option", "kv_blocks=50", "--option", "quantize=int8"}));
+  EXPECT_EQ(JsonView(quantized, "output").at("quantize").as_string(), "int8");
+  EXPECT_EQ(JsonView(quantized, "output").at("compute_dtype").as_string(), "float32");
+  // Its weights are bfloat16: half, and the scales.
+  const auto bytes = [](const auto& facts) {
+    return JsonView(facts, "output").at("weight_bytes").as_int(0, 1'000'000'000);
+  };
+  EXPECT_GT(bytes(quantized), bytes(plan) / 2);
+  EXPECT_LT(bytes(quantized), bytes(plan) * 6 / 10);
+  EXPECT_THAT(run_peregrine({"inspect", kExample, "--config", "--option", "quantize=dynamic_int8"}).out,
+              HasSubstr("dynamic_int8 (--option)"));
 }
 
 TEST(Cli, WrongUsageIsRefusedByName) {
