@@ -41,6 +41,35 @@ inline std::uint32_t key_of(float value) {
   return static_cast<std::uint32_t>(bits ^ (bits >> 31 | std::numeric_limits<std::int32_t>::min()));
 }
 
+/// As the passes have it: a sum with 2^12 rounds to multiples of 2^-40, and leaves their number in the
+/// mantissa.
+inline std::uint64_t weight_of(float exponential) {
+  constexpr double kRound = 4096.0;
+  const double rounded = static_cast<double>(exponential) + kRound;
+  return std::bit_cast<std::uint64_t>(rounded) - std::bit_cast<std::uint64_t>(kRound);
+}
+
+/// The index at which the running sum of weights exceeds `point`: first by blocks, then one by one.
+std::size_t find_point(std::span<const std::uint64_t> weights, std::uint64_t point) {
+  std::uint64_t sum = 0;
+  std::size_t i = 0;
+  for (; i + kBlockSize <= weights.size(); i += kBlockSize) {
+    std::uint64_t block = 0;
+    for (std::size_t j = 0; j < kBlockSize; ++j) block += weights[i + j];
+    if (sum + block > point) break;
+    sum += block;
+  }
+  while (i + 1 < weights.size() && (sum += weights[i]) <= point) ++i;
+  return i;
+}
+
+/// Buckets for each unit of distance, so that they reach as far as `range`, or as there are weights.
+float buckets_for(float range) {
+  float reach = 32.0f;  // A power of two: the end of a bucket is exact.
+  while (reach > 1.0f / 64 && reach / 2 >= range) reach /= 2;
+  return static_cast<float>(kBuckets) / reach;
+}
+
 }  // namespace
 
 std::uint32_t order_key(float value) { return key_of(value); }
@@ -103,9 +132,12 @@ void Candidates::weigh() { total_ = passes().weigh(logits_.data(), size_, maximu
 
 void Candidates::gather_top_p(std::span<const float> logits, std::span<const float> block_maxima,
                               float temperature, float p) {
-  maximum_ = divide(*std::ranges::max_element(block_maxima), temperature);
+  const auto [lowest, highest] = std::ranges::minmax(block_maxima);
+  maximum_ = divide(highest, temperature);
   const Passes& pass = passes();
   clear_tables();
+  // The maxima of blocks lie closer together than logits do: as if normal, by a factor of two to three.
+  const float scale = buckets_for(4 * (maximum_ - divide(lowest, temperature)));
   // Quotients, exponentials and buckets lie where their ids say. Blocks are left out that have no weight.
   const auto far = [&](std::size_t block, float most) {
     return maximum_ - divide(block_maxima[block], temperature) > most;
@@ -113,7 +145,7 @@ void Candidates::gather_top_p(std::span<const float> logits, std::span<const flo
   const auto count_of = [&](std::size_t start) { return std::min(kBlockSize, logits.size() - start); };
   for (std::size_t start = 0, block = 0; start < logits.size(); start += kBlockSize, ++block) {
     if (far(block, kWeightless)) continue;
-    pass.spread(logits.data() + start, count_of(start), temperature, maximum_, logits_.data() + start,
+    pass.spread(logits.data() + start, count_of(start), temperature, maximum_, scale, logits_.data() + start,
                 scratch_.data() + start, buckets_.data() + start, tables_.data());
   }
   total_ = std::accumulate(tables_.begin(), tables_.end(), std::uint64_t{0});
@@ -122,7 +154,7 @@ void Candidates::gather_top_p(std::span<const float> logits, std::span<const flo
   const std::uint16_t bucket = bucket_at(target, found.above);
   // What lies in the bucket in which the target is reached is told apart by its keys.
   std::size_t pending = 0;
-  const float bucket_end = static_cast<float>(bucket + 1) / kBucketsPerUnit;
+  const float bucket_end = bucket + 1 == kBuckets ? kWeightless : static_cast<float>(bucket + 1) / scale;
   for (std::size_t start = 0, block = 0; start < logits.size(); start += kBlockSize, ++block) {
     if (far(block, std::min(bucket_end, kWeightless))) continue;
     pending += pass.find(buckets_.data() + start, count_of(start), static_cast<std::uint32_t>(start), bucket,
@@ -130,7 +162,7 @@ void Candidates::gather_top_p(std::span<const float> logits, std::span<const flo
   }
   for (const std::uint32_t id : std::span(pending_).first(pending)) {
     keys_[id] = key_of(logits_[id]);
-    pass.weigh(&logits_[id], 1, maximum_, &weights_[id]);
+    weights_[id] = weight_of(scratch_[id]);
   }
   found = boundary<true>(target, found, pending, false);
   // A token is kept while those before it, the more likely ones and its equals of lower id, fall short.
@@ -178,17 +210,23 @@ std::uint16_t Candidates::bucket_at(std::uint64_t target, std::uint64_t& above) 
   return static_cast<std::uint16_t>(kBuckets - 1);
 }
 
-Candidates::Boundary Candidates::distance_boundary(std::uint64_t target) {
+template <typename Key>
+Candidates::Boundary Candidates::bucket_boundary(std::uint64_t target, float largest, Key key) {
   const Passes& pass = passes();
   clear_tables();
-  pass.spread_weights(scratch_.data(), weights_.data(), size_, buckets_.data(), tables_.data());
+  pass.spread_weights(scratch_.data(), weights_.data(), size_, buckets_for(largest), buckets_.data(),
+                      tables_.data());
   Boundary found;
   const std::uint16_t bucket = bucket_at(target, found.above);
   const std::size_t pending = pass.find(buckets_.data(), size_, 0, bucket, pending_.data());
-  for (const std::uint32_t i : std::span(pending_).first(pending)) {
-    keys_[i] = ~std::bit_cast<std::uint32_t>(scratch_[i]);  // Nearest first.
-  }
+  for (const std::uint32_t i : std::span(pending_).first(pending)) keys_[i] = key(i);
   return boundary<true>(target, found, pending, false);
+}
+
+Candidates::Boundary Candidates::distance_boundary(std::uint64_t target, float largest) {
+  // Nearest first.
+  return bucket_boundary(target, largest,
+                         [&](std::uint32_t i) { return ~std::bit_cast<std::uint32_t>(scratch_[i]); });
 }
 
 template <bool kWeighted>
@@ -222,6 +260,103 @@ Candidates::Boundary Candidates::boundary(std::uint64_t target, Boundary found, 
 template Candidates::Boundary Candidates::boundary<true>(std::uint64_t, Boundary, std::size_t, bool);
 template Candidates::Boundary Candidates::boundary<false>(std::uint64_t, Boundary, std::size_t, bool);
 
+Candidates::Bracket Candidates::estimate_top_p(std::span<const float> logits,
+                                               std::span<const float> block_maxima, float temperature,
+                                               float p) {
+  // Likely tokens are the largest of their blocks, and all of these count. Of the others, those of one block
+  // of 16 count for all.
+  constexpr std::size_t kStride = 16;
+  const Passes& pass = passes();
+  const auto [lowest, highest] = std::ranges::minmax(block_maxima);
+  maximum_ = divide(highest, temperature);
+  const float scale = buckets_for(4 * (maximum_ - divide(lowest, temperature)));
+  clear_tables();
+  for (std::size_t block = kStride / 2; block < block_maxima.size() - 1; block += kStride) {
+    const std::size_t start = block * kBlockSize;
+    pass.spread(logits.data() + start, kBlockSize, temperature, maximum_, scale, logits_.data() + start,
+                scratch_.data() + start, buckets_.data() + start, tables_.data());
+  }
+  for (std::uint64_t& sum : tables_) sum *= kStride;
+  const std::size_t blocks = block_maxima.size();
+  for (std::size_t i = 0; i < blocks; ++i) logits_[i] = divide(block_maxima[i], temperature);
+  pass.weigh(logits_.data(), blocks, maximum_, weights_.data());
+  for (std::size_t i = 0; i < blocks; ++i) scratch_[i] = maximum_ - logits_[i];
+  pass.spread_weights(scratch_.data(), weights_.data(), blocks, scale, buckets_.data(), tables_.data());
+  for (std::size_t block = kStride / 2; block < blocks - 1; block += kStride) {
+    tables_[buckets_[block] * kBucketTables] -= kStride * weights_[block];  // The four parts together matter.
+  }
+  const std::uint64_t total = std::accumulate(tables_.begin(), tables_.end(), std::uint64_t{0});
+  // As wide as costs little: until about every twelfth token lies between.
+  const auto sum_of = [&](std::size_t bucket) {
+    const std::uint64_t* parts = tables_.data() + bucket * kBucketTables;
+    return static_cast<double>(std::accumulate(parts, parts + kBucketTables, std::uint64_t{0}));
+  };
+  std::uint64_t ignored = 0;
+  std::size_t near = std::min<std::size_t>(bucket_at(share_of(p, total), ignored), kBuckets - 2), far = near;
+  const double step = std::exp(1.0 / static_cast<double>(scale));
+  double near_tokens = std::exp(static_cast<double>(near) / static_cast<double>(scale)) / kUnitWeight;
+  double far_tokens = near_tokens;  // In a unit of weight, where the bucket is.
+  double left = static_cast<double>(logits.size()) / 12 - sum_of(near) * near_tokens;
+  while (left > 0 && (near > 0 || far + 2 < kBuckets)) {
+    if (near > 0) left -= sum_of(--near) * (near_tokens /= step);
+    if (far + 2 < kBuckets) left -= sum_of(++far) * (far_tokens *= step);
+  }
+  return {maximum_ - static_cast<float>(far + 1) / scale, maximum_ - static_cast<float>(near) / scale};
+}
+
+std::int32_t Candidates::draw_top_p(std::span<const float> logits, std::span<const float> block_maxima,
+                                    float temperature, float p, std::uint64_t bits,
+                                    std::span<std::uint64_t> sums) {
+  constexpr std::size_t kWorthwhile = 8192;
+  const auto with_list = [&] {
+    gather_top_p(logits, block_maxima, temperature, p);
+    return draw(*this, bits);
+  };
+  if (logits.size() < kWorthwhile) return with_list();
+  const auto [possible, sure] = estimate_top_p(logits, block_maxima, temperature, p);
+  std::uint64_t total = 0;
+  size_ = passes().weigh_between(logits.data(), logits.size(), temperature, maximum_, possible, sure,
+                                 sums.data(), &total, ids_.data(), logits_.data(), weights_.data());
+  const auto blocks = sums.first(block_maxima.size());
+  const std::uint64_t above = std::accumulate(blocks.begin(), blocks.end(), std::uint64_t{0});
+  const std::uint64_t here = std::accumulate(weights().begin(), weights().end(), std::uint64_t{0});
+  const std::uint64_t target = share_of(p, total);
+  if (above >= target || above + here < target) return with_list();
+
+  // Of the candidates, which are only what lies between now, those stay that reach what is left to reach.
+  const std::uint64_t left = target - above;
+  for (std::size_t i = 0; i < size_; ++i) scratch_[i] = sure - logits_[i];
+  // Distances may be equal where quotients are not, so the keys are those of quotients.
+  Boundary found =
+      bucket_boundary(left, sure - possible, [&](std::uint32_t i) { return key_of(logits_[i]); });
+  float least = -kInfinity;
+  std::int32_t last = 0;
+  for (std::size_t j = 0; j < found_ && found.above < left; ++j) {
+    last = ids_[pending_[j]];
+    least = logits_[pending_[j]];
+    found.above += weights_[pending_[j]];
+  }
+  total_ = above;
+  for (std::size_t i = 0; i < size_; ++i) {
+    // Without branches: what stays is as good as random.
+    const auto above_it = static_cast<std::uint64_t>(logits_[i] > least);
+    const auto equal = static_cast<std::uint64_t>(logits_[i] == least);
+    const std::uint64_t stays = above_it | (equal & static_cast<std::uint64_t>(ids_[i] <= last));
+    const std::uint64_t weight = weights_[i] & (0 - stays);
+    sums[static_cast<std::size_t>(ids_[i]) / kBlockSize] += weight;
+    total_ += weight;
+  }
+  std::uint64_t point = scale_bits(bits, total_);
+  std::size_t block = 0;
+  while (blocks[block] <= point) point -= blocks[block++];
+  const std::size_t start = block * kBlockSize;
+  size_ = passes().gather(logits.data() + start, std::min(kBlockSize, logits.size() - start),
+                          static_cast<std::int32_t>(start), temperature, least, ids_.data(), logits_.data());
+  weigh();
+  filter(true, [&](std::size_t i) { return logits_[i] > least || ids_[i] <= last; });
+  return ids_[find_point(weights(), point)];
+}
+
 Spread spread_of(const Candidates& candidates) {
   const auto logits = candidates.logits();
   const auto total = static_cast<double>(candidates.total());
@@ -231,24 +366,6 @@ Spread spread_of(const Candidates& candidates) {
   spread.entropy = sum / total;
   return spread;
 }
-
-namespace {
-
-/// The index at which the running sum of weights exceeds `point`: first by blocks, then one by one.
-std::size_t find_point(std::span<const std::uint64_t> weights, std::uint64_t point) {
-  std::uint64_t sum = 0;
-  std::size_t i = 0;
-  for (; i + kBlockSize <= weights.size(); i += kBlockSize) {
-    std::uint64_t block = 0;
-    for (std::size_t j = 0; j < kBlockSize; ++j) block += weights[i + j];
-    if (sum + block > point) break;
-    sum += block;
-  }
-  while (i + 1 < weights.size() && (sum += weights[i]) <= point) ++i;
-  return i;
-}
-
-}  // namespace
 
 std::int32_t draw(const Candidates& candidates, std::uint64_t bits) {
   return candidates.ids()[find_point(candidates.weights(), scale_bits(bits, candidates.total()))];

@@ -34,6 +34,11 @@ class Candidates {
   void gather_top_p(std::span<const float> logits, std::span<const float> block_maxima, float temperature,
                     float p);
 
+  /// The same as gather_top_p() and draw(), without any list where the distribution allows. `sums` is room
+  /// for a number per block.
+  std::int32_t draw_top_p(std::span<const float> logits, std::span<const float> block_maxima,
+                          float temperature, float p, std::uint64_t bits, std::span<std::uint64_t> sums);
+
   /// Computes weights and their total from the logits: after gather() and cut_top_k(), before the other cuts.
   void weigh();
 
@@ -72,9 +77,9 @@ class Candidates {
   Boundary weight_boundary(std::uint64_t target) { return boundary<true>(target, {}, size_, true); }
   /// The boundary over the number of candidates. `target` is from 1 to size().
   Boundary count_boundary(std::uint64_t target) { return boundary<false>(target, {}, size_, true); }
-  /// The boundary over the weights, from the lowest distance (>= 0; in scratch()) to the highest. Its key is
-  /// the complement of a distance's bits.
-  Boundary distance_boundary(std::uint64_t target);
+  /// The boundary over the weights, from the lowest distance (>= 0; in scratch()) to the `largest`. Its key
+  /// is the complement of a distance's bits.
+  Boundary distance_boundary(std::uint64_t target, float largest);
 
   /// Room for one number per candidate.
   std::span<float> scratch() { return {scratch_.data(), size_}; }
@@ -85,9 +90,20 @@ class Candidates {
   /// them. Leaves those that have its key in pending_.
   template <bool kWeighted>
   Boundary boundary(std::uint64_t target, Boundary found, std::size_t pending, bool all);
+  /// The boundary over the weights, from the lowest distance (in scratch_) to the `largest`; what lies in one
+  /// bucket goes by key(i), the highest first, which must order as distances do but may tell apart more.
+  template <typename Key>
+  Boundary bucket_boundary(std::uint64_t target, float largest, Key key);
   /// The bucket of tables_ in which the running sum reaches the target; `above` becomes the sum before it.
   std::uint16_t bucket_at(std::uint64_t target, std::uint64_t& above) const;
   void clear_tables();
+  /// Quotients within which the boundary of top-p probably lies.
+  struct Bracket {
+    float possible = 0;  ///< What is below it is cut.
+    float sure = 0;      ///< What is above it stays.
+  };
+  Bracket estimate_top_p(std::span<const float> logits, std::span<const float> block_maxima,
+                         float temperature, float p);
   float least_wanted(std::span<const float> block_maxima, float temperature, std::size_t top_k, float min_p);
 
   std::size_t size_ = 0;

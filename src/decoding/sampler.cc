@@ -91,6 +91,10 @@ std::int32_t SequenceSampler::Impl::choose(std::span<const float> logits, Sample
   if (top_k == 0 && !top_p && cuts_no_more()) {
     return draw_from_all(logits, scratch.block_maxima, parameters.temperature, bits, scratch.block_sums);
   }
+  if (top_k == 0 && top_p && cuts_no_more()) {
+    return candidates.draw_top_p(logits, scratch.block_maxima, parameters.temperature, parameters.top_p, bits,
+                                 scratch.block_sums);
+  }
   if (top_k == 0 && top_p) {
     candidates.gather_top_p(logits, scratch.block_maxima, parameters.temperature, parameters.top_p);
   } else {

@@ -167,6 +167,20 @@ void expect_same_draws(std::vector<float> logits, float temperature, const Candi
   }
 }
 
+/// draw_top_p() of logits that only top_p cuts.
+void expect_same_top_p(std::vector<float> logits, const Cuts& cuts, const Candidates& expected) {
+  std::vector<float> maxima((logits.size() + kBlockSize - 1) / kBlockSize);
+  sanitize(logits, maxima);
+  std::vector<std::uint64_t> sums(maxima.size());
+  Candidates candidates(logits.size());
+  std::mt19937_64 random(7);
+  for (int i = 0; i < 20; ++i) {
+    const std::uint64_t bits = i < 2 ? std::uint64_t{0} - static_cast<std::uint64_t>(i) : random();
+    ASSERT_EQ(candidates.draw_top_p(logits, maxima, cuts.temperature, cuts.top_p, bits, sums),
+              draw(expected, bits));
+  }
+}
+
 /// Equal sets, logits and weights, bit for bit; then every draw is equal.
 void expect_same(const std::vector<float>& logits, const Cuts& cuts) {
   SCOPED_TRACE(::testing::Message() << "size " << logits.size() << " temperature " << cuts.temperature
@@ -184,6 +198,9 @@ void expect_same(const std::vector<float>& logits, const Cuts& cuts) {
   expect_equal(shorter(logits, cuts), candidates);
   if (cuts.top_k == 0 && cuts.top_p == 1 && cuts.min_p == 0 && cuts.typical_p == 1) {
     expect_same_draws(logits, cuts.temperature, candidates);
+  }
+  if (cuts.top_k == 0 && cuts.top_p < 1 && cuts.min_p == 0 && cuts.typical_p == 1) {
+    expect_same_top_p(logits, cuts, candidates);
   }
   ASSERT_EQ(candidates.total(), naive.total());
   ASSERT_GT(candidates.total(), 0u);
@@ -232,7 +249,7 @@ TEST(Candidates, FastPathsEqualTheNaiveOnesBitForBit) {
 TEST(Candidates, FastPathsEqualTheNaiveOnesWithTiesAndRemovedTokens) {
   std::mt19937 random(12);
   for (const int levels : {1, 2, 5, 40}) {
-    for (const std::size_t size : {2, 9, 130, 4000}) {
+    for (const std::size_t size : {2, 9, 130, 4000, 9001}) {
       std::vector<float> logits(size);
       for (float& logit : logits) {
         logit = static_cast<float>(static_cast<int>(random() % static_cast<unsigned>(levels)) - 2) * 0.5f;
@@ -240,6 +257,22 @@ TEST(Candidates, FastPathsEqualTheNaiveOnesWithTiesAndRemovedTokens) {
         if (logit == 0 && random() % 2 == 0) logit = -0.0f;
       }
       logits[size / 2] = 0.25f;
+      for (const Cuts& cuts : all_cuts()) expect_same(logits, cuts);
+    }
+  }
+}
+
+TEST(Candidates, FastPathsEqualTheNaiveOnesWhereAFewTokensAreLikely) {
+  std::mt19937 random(13);
+  for (const int likely : {1, 20, 200}) {
+    for (const bool side_by_side : {false, true}) {
+      std::normal_distribution<float> normal(0, 2);
+      std::vector<float> logits(20000);
+      for (float& logit : logits) logit = normal(random);
+      for (int i = 0; i < likely; ++i) {
+        const std::size_t at = side_by_side ? 700 + static_cast<std::size_t>(i) : random() % logits.size();
+        logits[at] = 14 - 0.03f * static_cast<float>(i);
+      }
       for (const Cuts& cuts : all_cuts()) expect_same(logits, cuts);
     }
   }

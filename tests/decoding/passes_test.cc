@@ -103,9 +103,21 @@ struct PassWork {
     blocks.add(sums, sums.size());
     out.emplace_back("weigh_blocks", blocks.value());
 
+    Digest between;
+    std::uint64_t all = 0;
+    const float sure = std::clamp(most - 1, -kMax, kMax), possible = std::clamp(most - 4, -kMax, kMax);
+    const std::size_t found_between =
+        pass.weigh_between(logits.data(), size, temperature, most, possible, sure, sums.data(), &all,
+                           ids.data(), quotients.data(), weights.data());
+    between.add(sums, sums.size());
+    between.add(all);
+    between.add(found_between);
+    add_list(between, found_between, true);
+    out.emplace_back("weigh_between", between.value());
+
     Digest spread;
     for_blocks([&](std::size_t start, std::size_t count) {
-      pass.spread(logits.data() + start, count, temperature, most, quotients.data() + start,
+      pass.spread(logits.data() + start, count, temperature, most, 64.0f, quotients.data() + start,
                   values.data() + start, buckets.data() + start, tables.data());
     });
     spread.add(quotients, size);
@@ -148,10 +160,10 @@ struct PassWork {
 
     Digest far;
     far.add(pass.weighted_surprise(quotients.data(), weights.data(), kept, 3.7));
-    pass.distances(quotients.data(), kept, 3.7, 1.1, values.data());
+    far.add(pass.distances(quotients.data(), kept, 3.7, 1.1, values.data()));
     far.add(values, kept);
     std::ranges::fill(tables, 0);
-    pass.spread_weights(values.data(), weights.data(), kept, buckets.data(), tables.data());
+    pass.spread_weights(values.data(), weights.data(), kept, 32.0f, buckets.data(), tables.data());
     far.add(buckets, kept);
     far.add(tables, tables.size());
     out.emplace_back("distances", far.value());

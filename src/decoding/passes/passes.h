@@ -8,10 +8,8 @@ namespace peregrine::decoding {
 
 /// Logits of one block: the passes work block by block.
 inline constexpr std::size_t kPassBlock = 64;
-/// Weights are summed in buckets of 1/32 of a logit, by their distance from the largest; what is farther than
-/// the last but one is in the last. Beyond 29 all weights are zero.
+/// Weights are summed in buckets, by their distance; what is farther than the last but one is in the last.
 inline constexpr std::size_t kBuckets = 1024;
-inline constexpr float kBucketsPerUnit = 32.0f;
 /// Each sum of a bucket is in as many parts, so that an addition need not wait for its neighbour's.
 inline constexpr std::size_t kBucketTables = 4;
 /// Elements that compacting passes may write behind the last one they keep.
@@ -46,13 +44,21 @@ struct Passes {
   void (*weigh_blocks)(const float* logits, std::size_t count, float temperature, float maximum,
                        std::uint64_t* sums);
 
-  /// Quotients (minus infinity stays), exponentials and buckets of at most one block of logits; adds their
-  /// weights to `tables` [kBuckets][kBucketTables].
-  void (*spread)(const float* logits, std::size_t count, float temperature, float maximum, float* quotients,
-                 float* exponentials, std::uint16_t* buckets, std::uint64_t* tables);
+  /// The weights of all logits of a row: their sum to `total`; for each block the sum of those whose quotient
+  /// is above `sure`; and of those from `possible` to `sure`, appended, ids, quotients and weights. Returns
+  /// how many.
+  std::size_t (*weigh_between)(const float* logits, std::size_t count, float temperature, float maximum,
+                               float possible, float sure, std::uint64_t* sums, std::uint64_t* total,
+                               std::int32_t* ids, float* quotients, std::uint64_t* weights);
+
+  /// Quotients (minus infinity stays), exponentials and buckets (by distance from the maximum) of at most one
+  /// block of logits; adds their weights to `tables` [kBuckets][kBucketTables].
+  void (*spread)(const float* logits, std::size_t count, float temperature, float maximum,
+                 float buckets_per_unit, float* quotients, float* exponentials, std::uint16_t* buckets,
+                 std::uint64_t* tables);
   /// Buckets of distances (>= 0), and the sums of `weights` in them as above.
   void (*spread_weights)(const float* distances, const std::uint64_t* weights, std::size_t count,
-                         std::uint16_t* buckets, std::uint64_t* tables);
+                         float buckets_per_unit, std::uint16_t* buckets, std::uint64_t* tables);
   /// Appends the indices (from `first`) at which buckets[i] == bucket; returns how many.
   std::size_t (*find)(const std::uint16_t* buckets, std::size_t count, std::uint32_t first,
                       std::uint16_t bucket, std::uint32_t* indices);
@@ -61,8 +67,8 @@ struct Passes {
   std::size_t (*take)(const float* quotients, const float* exponentials, std::size_t count,
                       std::int32_t first_id, float least, std::int32_t last_id, std::int32_t* ids, float* out,
                       std::uint64_t* weights, std::uint64_t* total);
-  /// |log_total - logit - entropy|, computed in double, as float.
-  void (*distances)(const float* logits, std::size_t count, double log_total, double entropy, float* out);
+  /// |log_total - logit - entropy|, computed in double, as float; returns the largest.
+  float (*distances)(const float* logits, std::size_t count, double log_total, double entropy, float* out);
   /// The sum of weight * (log_total - logit), in eight lanes.
   double (*weighted_surprise)(const float* logits, const std::uint64_t* weights, std::size_t count,
                               double log_total);

@@ -85,8 +85,8 @@ inline std::uint64_t weight_of(float exponential) {
   return __builtin_bit_cast(std::uint64_t, rounded) - __builtin_bit_cast(std::uint64_t, kRound);
 }
 
-inline std::uint16_t bucket_of(float distance) {
-  const float scaled = distance * kBucketsPerUnit;
+inline std::uint16_t bucket_of(float distance, float buckets_per_unit) {
+  const float scaled = distance * buckets_per_unit;
   constexpr float kLast = static_cast<float>(kBuckets - 1);
   return static_cast<std::uint16_t>(static_cast<std::int32_t>(scaled < kLast ? scaled : kLast));
 }
@@ -294,8 +294,8 @@ void weigh_blocks(const float* logits, size_t count, float temperature, float ma
   }
 }
 
-void spread(const float* logits, size_t count, float temperature, float maximum, float* quotients,
-            float* exponentials_out, std::uint16_t* buckets, std::uint64_t* tables) {
+void spread(const float* logits, size_t count, float temperature, float maximum, float buckets_per_unit,
+            float* quotients, float* exponentials_out, std::uint16_t* buckets, std::uint64_t* tables) {
   alignas(64) float values[kPassBlock];
   alignas(64) float distances_here[kPassBlock];
   alignas(64) std::uint64_t weights[kPassBlock];
@@ -312,21 +312,21 @@ void spread(const float* logits, size_t count, float temperature, float maximum,
   });
   if (count == kPassBlock) {
     for (size_t i = 0; i < kPassBlock; ++i) weights[i] = weight_of(values[i]);
-    for (size_t i = 0; i < kPassBlock; ++i) buckets[i] = bucket_of(distances_here[i]);
+    for (size_t i = 0; i < kPassBlock; ++i) buckets[i] = bucket_of(distances_here[i], buckets_per_unit);
     for (size_t i = 0; i < kPassBlock; i += kBucketTables) {
       for (size_t t = 0; t < kBucketTables; ++t) tables[buckets[i + t] * kBucketTables + t] += weights[i + t];
     }
     return;
   }
   for (size_t i = 0; i < count; ++i) {
-    buckets[i] = bucket_of(distances_here[i]);
+    buckets[i] = bucket_of(distances_here[i], buckets_per_unit);
     tables[buckets[i] * kBucketTables] += weight_of(values[i]);
   }
 }
 
 void spread_weights(const float* distances_in, const std::uint64_t* weights, size_t count,
-                    std::uint16_t* buckets, std::uint64_t* tables) {
-  for (size_t i = 0; i < count; ++i) buckets[i] = bucket_of(distances_in[i]);
+                    float buckets_per_unit, std::uint16_t* buckets, std::uint64_t* tables) {
+  for (size_t i = 0; i < count; ++i) buckets[i] = bucket_of(distances_in[i], buckets_per_unit);
   for (size_t i = 0; i < count; ++i) tables[buckets[i] * kBucketTables + i % kBucketTables] += weights[i];
 }
 
@@ -370,6 +370,65 @@ inline void append_weights(__mmask16 mask, __m512i low, __m512i high, std::uint6
 }
 #endif
 
+size_t weigh_between(const float* logits, size_t count, float temperature, float maximum, float possible,
+                     float sure, std::uint64_t* sums, std::uint64_t* total, std::int32_t* ids,
+                     float* quotients, std::uint64_t* weights) {
+  const Floats divisor = all(temperature);
+  size_t kept = 0;
+  std::uint64_t all_weights = 0;
+  for (size_t start = 0, block = 0; start < count; start += kPassBlock, ++block) {
+    const size_t here = count - start < kPassBlock ? count - start : kPassBlock;
+    const float* from = logits + start;
+#if defined(__AVX512F__)
+    __m512i sum_all = _mm512_setzero_si512(), sum_sure = _mm512_setzero_si512(), ignored = sum_all;
+    for (size_t i = 0; i < here; i += 16) {
+      const __mmask16 there = first_of(here - i);
+      const __m512 logit = _mm512_maskz_loadu_ps(there, from + i);
+      const __mmask16 some = _mm512_mask_cmp_ps_mask(there, logit, _mm512_set1_ps(-kInfinity), _CMP_GT_OQ);
+      const Floats quotient = quotient_of((Floats)logit, divisor);
+      const __m512 value = _mm512_maskz_mov_ps(some, (__m512)exp_of(quotient - maximum));
+      const __m512i low = weights_of(_mm512_castps512_ps256(value));
+      const __m512i high = weights_of(_mm512_extractf32x8_ps(value, 1));
+      sum_all = _mm512_add_epi64(sum_all, _mm512_add_epi64(low, high));
+      const __mmask16 above =
+          _mm512_mask_cmp_ps_mask(some, (__m512)quotient, _mm512_set1_ps(sure), _CMP_GT_OQ);
+      sum_sure = _mm512_mask_add_epi64(sum_sure, static_cast<__mmask8>(above), sum_sure, low);
+      sum_sure = _mm512_mask_add_epi64(sum_sure, static_cast<__mmask8>(above >> 8), sum_sure, high);
+      const __mmask16 between = _mm512_mask_cmp_ps_mask(
+          static_cast<__mmask16>(some & ~above), (__m512)quotient, _mm512_set1_ps(possible), _CMP_GE_OQ);
+      if (between == 0) continue;
+      append(between, ids_from(static_cast<std::int32_t>(start + i)), quotient, ids + kept, quotients + kept);
+      append_weights(between, low, high, weights + kept, ignored);
+      kept += static_cast<size_t>(__builtin_popcount(between));
+    }
+    sums[block] = static_cast<std::uint64_t>(_mm512_reduce_add_epi64(sum_sure));
+    all_weights += static_cast<std::uint64_t>(_mm512_reduce_add_epi64(sum_all));
+#else
+    float found[kPassBlock], values[kPassBlock];
+    for_vectors(from, here, -kInfinity, [&](Floats x, size_t at, size_t) {
+      const Floats quotient = quotient_of(x, divisor);
+      const Floats value = exp_of(quotient - maximum);
+      store(found + at, x > -kInfinity ? quotient : all(-kInfinity));
+      store(values + at, x > -kInfinity ? value : all(0.0f));
+    });
+    std::uint64_t sum_sure = 0;
+    for (size_t i = 0; i < here; ++i) {
+      const std::uint64_t weight = weight_of(values[i]);
+      const auto above = static_cast<std::uint64_t>(found[i] > sure);
+      all_weights += weight;
+      sum_sure += weight & (0 - above);
+      ids[kept] = static_cast<std::int32_t>(start + i);
+      quotients[kept] = found[i];
+      weights[kept] = weight;
+      kept += (above ^ 1) & static_cast<std::uint64_t>(found[i] >= possible);
+    }
+    sums[block] = sum_sure;
+#endif
+  }
+  *total = all_weights;
+  return kept;
+}
+
 size_t take(const float* quotients, const float* exponentials_in, size_t count, std::int32_t first_id,
             float least, std::int32_t last_id, std::int32_t* ids, float* out, std::uint64_t* weights,
             std::uint64_t* total) {
@@ -396,23 +455,29 @@ size_t take(const float* quotients, const float* exponentials_in, size_t count, 
   for (size_t i = 0; i < count; ++i) {
     const auto id = first_id + static_cast<std::int32_t>(i);
     const float quotient = quotients[i];
-    const bool stays = (quotient > least) | ((quotient == least) & (id <= last_id));
+    // Without branches: what stays is as good as random.
+    const auto above = static_cast<std::uint64_t>(quotient > least);
+    const auto equal = static_cast<std::uint64_t>(quotient == least);
+    const std::uint64_t stays = above | (equal & static_cast<std::uint64_t>(id <= last_id));
     const std::uint64_t weight = weight_of(exponentials_in[i]);
     ids[kept] = id;
     out[kept] = quotient;
     weights[kept] = weight;
-    sum += stays ? weight : 0;
-    kept += stays ? 1 : 0;
+    sum += weight & (0 - stays);
+    kept += stays;
   }
   *total += sum;
 #endif
   return kept;
 }
 
-void distances(const float* logits, size_t count, double log_total, double entropy, float* out) {
+float distances(const float* logits, size_t count, double log_total, double entropy, float* out) {
   for (size_t i = 0; i < count; ++i) {
     out[i] = static_cast<float>(__builtin_fabs(log_total - static_cast<double>(logits[i]) - entropy));
   }
+  Floats largest = all(0.0f);
+  for_vectors(out, count, 0.0f, [&](Floats x, size_t, size_t) { largest = higher(x, largest); });
+  return highest(largest);
 }
 
 double weighted_surprise(const float* logits, const std::uint64_t* weights, size_t count, double log_total) {
@@ -462,7 +527,7 @@ size_t compact(const std::uint8_t* keep, size_t count, const Passes::List& from,
     to.logits[kept] = from.logits[i];
     if (from.weights != nullptr) {
       const std::uint64_t weight = from.weights[i];
-      sum += keep[i] != 0 ? weight : 0;
+      sum += weight & (0 - static_cast<std::uint64_t>(keep[i]));
       to.weights[kept] = weight;
     }
     kept += keep[i];
@@ -486,6 +551,7 @@ constexpr Passes kPasses = {PEREGRINE_PASSES_NAME(PEREGRINE_PASSES),
                             gather,
                             weigh,
                             weigh_blocks,
+                            weigh_between,
                             spread,
                             spread_weights,
                             find,
