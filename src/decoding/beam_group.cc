@@ -29,6 +29,12 @@ std::optional<FinishReason> BeamEnds::reason(const std::string& tail, std::int32
 BeamGroup::BeamGroup(const generation::Parameters& parameters, std::size_t size, std::int32_t most_tokens,
                      const BeamEnds& ends, OpenBeam start)
     : size_(size), most_tokens_(most_tokens), ends_(ends), hypotheses_(size, parameters, most_tokens) {
+  open_.reserve(size);
+  spare_.reserve(size);
+  next_.reserve(size);
+  children_.reserve(size);
+  chosen_.reserve(size);
+  offered_.reserve(2 * size * size);
   open_.push_back(std::move(start));
 }
 
@@ -60,8 +66,11 @@ std::span<const BeamGroup::Choice> BeamGroup::select(TokenTree& tree,
     end_as_they_are(tree);
     return chosen_;
   }
-  // Offers came in the order of beams, so what is equal stays in it; tokens of one beam came best first.
-  std::ranges::stable_sort(offered_, std::ranges::greater(), &Choice::score);
+  // What is equal goes by beam, then by id. (A stable sort would do without, but takes memory.)
+  std::ranges::sort(offered_, [](const Choice& a, const Choice& b) {
+    if (a.score != b.score) return a.score > b.score;
+    return a.beam != b.beam ? a.beam < b.beam : a.token.id < b.token.id;
+  });
   ++length_;
   for (std::size_t rank = 0; rank < offered_.size() && chosen_.size() < size_; ++rank) {
     const Choice& choice = offered_[rank];
@@ -109,10 +118,10 @@ void BeamGroup::close(TokenTree& tree) {
 }
 
 void BeamGroup::go_on(TokenTree& tree, std::span<const std::vector<TokenLogProb>> tops) {
-  std::vector<std::int32_t> children(open_.size(), 0);
-  for (const Choice& choice : chosen_) ++children[static_cast<std::size_t>(choice.beam)];
+  children_.assign(open_.size(), 0);
+  for (const Choice& choice : chosen_) ++children_[static_cast<std::size_t>(choice.beam)];
   for (std::size_t i = 0; i < open_.size(); ++i) {
-    if (children[i] > 0) continue;
+    if (children_[i] > 0) continue;
     tree.release(std::exchange(open_[i].node, TokenTree::kRoot));
     spare_.push_back(std::move(open_[i]));
   }
@@ -123,7 +132,7 @@ void BeamGroup::go_on(TokenTree& tree, std::span<const std::vector<TokenLogProb>
     const auto from = static_cast<std::size_t>(choice.beam);
     OpenBeam& parent = open_[from];
     const std::int32_t node = tree.add(parent.node, choice.token, tops[from]);
-    if (--children[from] == 0) {
+    if (--children_[from] == 0) {
       tree.release(parent.node);
       next_.push_back(std::move(parent));
     } else if (!spare_.empty()) {

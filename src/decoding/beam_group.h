@@ -91,6 +91,7 @@ class BeamGroup {
   std::int32_t length_ = 0;  ///< Tokens in each open beam.
   std::vector<OpenBeam> open_, spare_, next_;
   std::vector<Choice> offered_, chosen_;
+  std::vector<std::int32_t> children_;  ///< Of each open beam, those that go on from it.
   std::vector<ScoredToken> best_;
 };
 

@@ -14,7 +14,9 @@ BeamHypotheses::BeamHypotheses(std::size_t most, const generation::Parameters& p
     : most_(most),
       length_penalty_(static_cast<double>(parameters.length_penalty)),
       early_stopping_(parameters.early_stopping),
-      most_tokens_(most_tokens) {}
+      most_tokens_(most_tokens) {
+  ended_.reserve(most + 1);
+}
 
 double BeamHypotheses::score(float sum, std::int32_t length) const {
   return static_cast<double>(sum) / std::pow(static_cast<double>(length), length_penalty_);

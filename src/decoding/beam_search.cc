@@ -21,6 +21,8 @@ using core::fail;
 using generation::TokenLogProb;
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
+// Tokens that room is made for ahead of time; more grow by doubling.
+constexpr std::size_t kTokensReserved = 16384;
 
 const generation::Parameters& checked(const generation::Parameters& parameters) {
   if (parameters.num_beams < 1) {
@@ -99,7 +101,11 @@ BeamSearch::Impl::Impl(const generation::Parameters& options, std::int64_t vocab
   processing = !start.processors.empty() || (count > 1 && parameters.diversity_penalty != 0.0f);
   groups.reserve(count);
   for (std::size_t i = 0; i < count; ++i) groups.emplace_back(parameters, size, most_tokens, ends, start);
-  tops.resize(static_cast<std::size_t>(parameters.num_beams));
+  const auto width = static_cast<std::size_t>(parameters.num_beams);
+  tops.resize(width);
+  beams.reserve(width);
+  // Beams and hypotheses that have nothing in common would hold so many.
+  tree.reserve(std::min(2 * width * static_cast<std::size_t>(most_tokens), kTokensReserved));
 }
 
 void BeamSearch::Impl::advance(std::span<float> logits, SamplerScratch::Impl& scratch) {

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
+
+#include "decoding/passes/passes.h"
 
 namespace peregrine::decoding {
 
@@ -20,10 +24,20 @@ class Candidates {
   explicit Candidates(std::size_t vocab_size);
 
   /// Takes the tokens whose logit is above minus infinity, divided by `temperature` (quotients beyond the
-  /// range of float stay at its ends). Where `top_k` > 0, tokens may be left out that are not among the
-  /// `top_k` most likely (ties of the last one are kept), for speed. `block_maxima` as by sanitize().
+  /// range of float stay at its ends). For speed, tokens may be left out that are not among the `top_k` most
+  /// likely (ties of the last one are kept), where it is above 0, or that are less than `min_p` times as
+  /// likely as the most likely. `block_maxima` as by sanitize().
   void gather(std::span<const float> logits, std::span<const float> block_maxima, float temperature,
-              std::size_t top_k);
+              std::size_t top_k, float min_p = 0.0f);
+
+  /// The same as gather() of all, weigh() and cut_top_p(), without a list of the whole vocabulary.
+  void gather_top_p(std::span<const float> logits, std::span<const float> block_maxima, float temperature,
+                    float p);
+
+  /// The same as gather_top_p() and draw(), without any list where the distribution allows. `sums` is room
+  /// for a number per block.
+  std::int32_t draw_top_p(std::span<const float> logits, std::span<const float> block_maxima,
+                          float temperature, float p, std::uint64_t bits, std::span<std::uint64_t> sums);
 
   /// Computes weights and their total from the logits: after gather() and cut_top_k(), before the other cuts.
   void weigh();
@@ -39,25 +53,15 @@ class Candidates {
   /// whether there are weights to keep and to sum anew.
   template <typename Keep>
   void filter(bool with_weights, Keep keep) {
-    std::int32_t* id = ids_.data();
-    float* logit = logits_.data();
-    std::uint64_t* weight = weights_.data();
     const std::size_t count = size_;
-    std::size_t kept = 0;
-    std::uint64_t total = 0;
-    // Without branches: which candidates stay is as good as random.
-    for (std::size_t i = 0; i < count; ++i) {
-      const bool stays = keep(i);
-      id[kept] = id[i];
-      logit[kept] = logit[i];
-      if (with_weights) {
-        total += stays ? weight[i] : 0;
-        weight[kept] = weight[i];
-      }
-      kept += stays ? 1 : 0;
+    size_ = 0;
+    total_ = 0;
+    for (std::size_t start = 0; start < count; start += kPassBlock) {
+      const std::size_t here = std::min(kPassBlock, count - start);
+      std::array<std::uint8_t, kPassBlock> stays;
+      for (std::size_t i = 0; i < here; ++i) stays[i] = keep(start + i) ? 1 : 0;
+      move_up(stays, start, here, with_weights);
     }
-    size_ = kept;
-    total_ = total;
   }
 
   /// Where a running sum over the candidates, from the highest key to the lowest, reaches a target.
@@ -70,17 +74,37 @@ class Candidates {
   std::span<std::uint32_t> keys() { return {keys_.data(), size_}; }
   void key_by_logit();
   /// The boundary over the weights. `target` is from 1 to total().
-  Boundary weight_boundary(std::uint64_t target) { return boundary<true>(target); }
+  Boundary weight_boundary(std::uint64_t target) { return boundary<true>(target, {}, size_, true); }
   /// The boundary over the number of candidates. `target` is from 1 to size().
-  Boundary count_boundary(std::uint64_t target) { return boundary<false>(target); }
+  Boundary count_boundary(std::uint64_t target) { return boundary<false>(target, {}, size_, true); }
+  /// The boundary over the weights, from the lowest distance (>= 0; in scratch()) to the `largest`. Its key
+  /// is the complement of a distance's bits.
+  Boundary distance_boundary(std::uint64_t target, float largest);
 
   /// Room for one number per candidate.
   std::span<float> scratch() { return {scratch_.data(), size_}; }
 
  private:
-  void gather_block(std::span<const float> logits, std::size_t start, float temperature, float least);
+  void move_up(std::span<const std::uint8_t> stays, std::size_t start, std::size_t count, bool with_weights);
+  /// The boundary among the first `pending` of pending_ (or of all), where the sum `found.above` is above
+  /// them. Leaves those that have its key in pending_.
   template <bool kWeighted>
-  Boundary boundary(std::uint64_t target);
+  Boundary boundary(std::uint64_t target, Boundary found, std::size_t pending, bool all);
+  /// The boundary over the weights, from the lowest distance (in scratch_) to the `largest`; what lies in one
+  /// bucket goes by key(i), the highest first, which must order as distances do but may tell apart more.
+  template <typename Key>
+  Boundary bucket_boundary(std::uint64_t target, float largest, Key key);
+  /// The bucket of tables_ in which the running sum reaches the target; `above` becomes the sum before it.
+  std::uint16_t bucket_at(std::uint64_t target, std::uint64_t& above) const;
+  void clear_tables();
+  /// Quotients within which the boundary of top-p probably lies.
+  struct Bracket {
+    float possible = 0;  ///< What is below it is cut.
+    float sure = 0;      ///< What is above it stays.
+  };
+  Bracket estimate_top_p(std::span<const float> logits, std::span<const float> block_maxima,
+                         float temperature, float p);
+  float least_wanted(std::span<const float> block_maxima, float temperature, std::size_t top_k, float min_p);
 
   std::size_t size_ = 0;
   float maximum_ = 0;
@@ -90,7 +114,10 @@ class Candidates {
   std::vector<std::uint64_t> weights_;
   std::vector<std::uint32_t> keys_;
   std::vector<std::uint32_t> pending_;  ///< Indices that boundary() still has to tell apart.
+  std::size_t found_ = 0;               ///< Those at its front that have the key that was found.
   std::vector<float> scratch_;
+  std::vector<std::uint16_t> buckets_;
+  std::vector<std::uint64_t> tables_;  ///< [kBuckets][kBucketTables]
   std::vector<std::uint64_t> histogram_;
 };
 
@@ -138,5 +165,10 @@ Spread spread_of(const Candidates& candidates);
 /// The id of the candidate drawn by `bits` (64 random bits) with probability proportional to its weight: the
 /// first in ascending order of id at which the running sum of weights exceeds bits / 2^64 * total().
 std::int32_t draw(const Candidates& candidates, std::uint64_t bits);
+
+/// The same as gather() of all, weigh() and draw(), without a list of the whole vocabulary. `sums` is room
+/// for a number per block.
+std::int32_t draw_from_all(std::span<const float> logits, std::span<const float> block_maxima,
+                           float temperature, std::uint64_t bits, std::span<std::uint64_t> sums);
 
 }  // namespace peregrine::decoding

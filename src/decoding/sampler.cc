@@ -30,6 +30,11 @@ struct SequenceSampler::Impl {
 
   void append(std::int32_t id, bool generated);
   bool greedy() const { return !parameters.do_sample || parameters.temperature < kLeastTemperature; }
+  /// Whether none of the cuts behind top_p is asked for.
+  bool cuts_no_more() const {
+    return parameters.min_p <= 0.0f && parameters.typical_p >= 1.0f && parameters.epsilon_cutoff <= 0.0f &&
+           parameters.eta_cutoff <= 0.0f;
+  }
   std::int32_t choose(std::span<const float> logits, SamplerScratch::Impl& scratch, float maximum) const;
   std::int32_t first_allowed(std::span<float> logits) const;
 
@@ -80,16 +85,31 @@ std::int32_t SequenceSampler::Impl::choose(std::span<const float> logits, Sample
                                            float maximum) const {
   if (greedy()) return static_cast<std::int32_t>(first_index_of(logits, scratch.block_maxima, maximum));
   Candidates& candidates = scratch.candidates;
+  const std::uint64_t bits = random_bits(seed, sequence_index, tokens.size());
   const auto top_k = static_cast<std::size_t>(std::max(parameters.top_k, 0));
-  candidates.gather(logits, scratch.block_maxima, parameters.temperature, top_k);
-  if (top_k > 0) cut_top_k(candidates, top_k);
-  candidates.weigh();
-  if (parameters.top_p < 1.0f) cut_top_p(candidates, parameters.top_p);
+  const bool top_p = parameters.top_p < 1.0f;
+  if (top_k == 0 && !top_p && cuts_no_more()) {
+    return draw_from_all(logits, scratch.block_maxima, parameters.temperature, bits, scratch.block_sums);
+  }
+  if (top_k == 0 && top_p && cuts_no_more()) {
+    return candidates.draw_top_p(logits, scratch.block_maxima, parameters.temperature, parameters.top_p, bits,
+                                 scratch.block_sums);
+  }
+  if (top_k == 0 && top_p) {
+    candidates.gather_top_p(logits, scratch.block_maxima, parameters.temperature, parameters.top_p);
+  } else {
+    // The share of top_p is one of all that top_k leaves, so that min_p leaves nothing out before it.
+    candidates.gather(logits, scratch.block_maxima, parameters.temperature, top_k,
+                      top_p ? 0.0f : parameters.min_p);
+    if (top_k > 0) cut_top_k(candidates, top_k);
+    candidates.weigh();
+    if (top_p) cut_top_p(candidates, parameters.top_p);
+  }
   if (parameters.min_p > 0.0f) cut_min_p(candidates, parameters.min_p);
   if (parameters.typical_p < 1.0f) cut_typical(candidates, parameters.typical_p);
   if (parameters.epsilon_cutoff > 0.0f) cut_epsilon(candidates, parameters.epsilon_cutoff);
   if (parameters.eta_cutoff > 0.0f) cut_eta(candidates, parameters.eta_cutoff);
-  return draw(candidates, random_bits(seed, sequence_index, tokens.size()));
+  return draw(candidates, bits);
 }
 
 /// The lowest id that no processor forbids, whatever the model says of it; 0 where there is none.

@@ -9,6 +9,7 @@ namespace peregrine::decoding {
 SamplerScratch::Impl::Impl(std::size_t vocab_size)
     : candidates(vocab_size),
       block_maxima(core::ceil_div(vocab_size, kBlockSize)),
+      block_sums(block_maxima.size()),
       model_logits(vocab_size) {}
 
 SamplerScratch::SamplerScratch(std::int64_t vocab_size)

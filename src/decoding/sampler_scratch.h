@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include "decoding/candidates.h"
@@ -14,6 +15,7 @@ struct SamplerScratch::Impl {
 
   Candidates candidates;
   std::vector<float> block_maxima;
+  std::vector<std::uint64_t> block_sums;
   std::vector<float> model_logits;  ///< As they were before processors.
 };
 

@@ -5,6 +5,11 @@
 
 namespace peregrine::decoding {
 
+void TokenTree::reserve(std::size_t tokens) {
+  nodes_.reserve(tokens);
+  free_.reserve(tokens);
+}
+
 std::int32_t TokenTree::add(std::int32_t parent, generation::TokenLogProb token,
                             std::span<const generation::TokenLogProb> top) {
   if (free_.empty()) {

@@ -15,6 +15,8 @@ class TokenTree {
  public:
   static constexpr std::int32_t kRoot = -1;  ///< Before the first token. Need not be held or released.
 
+  /// Room for `tokens` of them; more only cost allocations.
+  void reserve(std::size_t tokens);
   /// A token behind `parent`, held once by the caller.
   std::int32_t add(std::int32_t parent, generation::TokenLogProb token,
                    std::span<const generation::TokenLogProb> top);

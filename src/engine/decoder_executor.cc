@@ -21,9 +21,7 @@ DecoderExecutor::DecoderExecutor(ops::Device& device, const model::Decoder& mode
       buffers_(model.create_buffers(limits, steps_in_flight)),
       steps_(static_cast<std::size_t>(steps_in_flight)),
       logits_(static_cast<std::size_t>(limits.logit_rows) * static_cast<std::size_t>(vocab_size_)),
-      shared_row_(static_cast<std::size_t>(vocab_size_)),
       slot_tokens_(static_cast<std::size_t>(limits.slots), 0),
-      scratch_(vocab_size_),
       samplers_(static_cast<std::size_t>(limits.slots)) {
   ops::KvCacheSpec spec = model.kv_cache_spec();
   spec.blocks = kv_blocks;
@@ -38,10 +36,12 @@ DecoderExecutor::DecoderExecutor(ops::Device& device, const model::Decoder& mode
     step.drawn.resize(sequences);
     step.beams.reserve(sequences);
     step.prompts.reserve(static_cast<std::size_t>(kPromptLogitRows));
-    step.prompt_ids.reserve(static_cast<std::size_t>(kPromptLogitRows));
     step.scored.resize(static_cast<std::size_t>(kPromptLogitRows));
+    step.tasks.reserve(sequences + static_cast<std::size_t>(kPromptLogitRows));
   }
   stream_ = device.create_stream();
+  places_.reserve(static_cast<std::size_t>(stream_->host_threads()));
+  for (int thread = 0; thread < stream_->host_threads(); ++thread) places_.emplace_back(vocab_size_);
 }
 
 DecoderExecutor::~DecoderExecutor() {
@@ -53,7 +53,7 @@ DecoderExecutor::~DecoderExecutor() {
 }
 
 std::size_t DecoderExecutor::buffer_bytes() const {
-  const std::size_t floats = logits_.size() + shared_row_.size();
+  const std::size_t floats = logits_.size() + places_.size() * static_cast<std::size_t>(vocab_size_);
   const std::size_t encoder = encoder_buffers_ ? encoder_buffers_->bytes() : 0;
   return buffers_->bytes() + encoder + copy_pairs_.size() + floats * sizeof(float);
 }
@@ -80,12 +80,22 @@ void DecoderExecutor::take_draws(const StepPlan& plan, Step& step) {
   step.samples.assign(plan.samples.begin(), plan.samples.end());
   step.beams.assign(plan.beams.begin(), plan.beams.end());
   step.prompts.clear();
-  step.prompt_ids.clear();
   for (const StepPrompt& prompt : plan.prompts) {
-    step.prompts.push_back({prompt.first_row, static_cast<std::int32_t>(prompt.ids.size()), prompt.top});
-    step.prompt_ids.insert(step.prompt_ids.end(), prompt.ids.begin(), prompt.ids.end());
+    std::int32_t row = prompt.first_row;
+    for (const std::int32_t id : prompt.ids) step.prompts.push_back({row++, id, prompt.top});
   }
   step.failure.clear();
+  step.tasks.clear();
+  // Beams first: a search is the longest piece of work.
+  for (std::size_t i = 0; i < step.beams.size(); ++i) step.tasks.push_back({Task::Kind::kBeams, i, i + 1});
+  for (std::size_t i = 0; i < step.samples.size(); ++i) {
+    const bool same_row = i > 0 && step.samples[i].logit_row == step.samples[i - 1].logit_row;
+    if (!same_row) step.tasks.push_back({Task::Kind::kSamples, i, i});
+    step.tasks.back().end = i + 1;
+  }
+  for (std::size_t i = 0; i < step.prompts.size(); ++i) {
+    step.tasks.push_back({Task::Kind::kPromptToken, i, i + 1});
+  }
 }
 
 void DecoderExecutor::copy_blocks(const StepPlan& plan, Step& step) {
@@ -122,12 +132,14 @@ StepExecutor::Ticket DecoderExecutor::launch(const StepPlan& plan) {
   if (!plan.sequences.empty()) logits = model_.forward(*stream_, *buffers_, *cache_, plan.sequences);
   if (logits.rows > 0) {
     download_logits(logits);
-    stream_->host(
-        [](void* context) {
+    stream_->host_for_each(
+        [](void* context, std::int64_t task, int thread) {
           Step& drawn = *static_cast<Step*>(context);
-          drawn.executor->draw(drawn);
+          DecoderExecutor& executor = *drawn.executor;
+          executor.draw(drawn, drawn.tasks[static_cast<std::size_t>(task)],
+                        executor.places_[static_cast<std::size_t>(thread)]);
         },
-        &step);
+        &step, std::ssize(step.tasks));
     stream_->upload(buffers_->slot_tokens().data, slot_tokens_.data(),
                     slot_tokens_.size() * sizeof(std::int32_t));
   }
@@ -141,44 +153,38 @@ std::span<float> DecoderExecutor::logits(std::int32_t first_row, std::int32_t ro
                                     static_cast<std::size_t>(rows) * width);
 }
 
-void DecoderExecutor::draw(Step& step) {
+void DecoderExecutor::draw(Step& step, const Task& task, Workplace& place) {
   try {
-    score_prompts(step);
-    advance_beams(step);
-    sample(step);
+    switch (task.kind) {
+      case Task::Kind::kSamples:
+        return sample(step, task, place);
+      case Task::Kind::kBeams: {
+        decoding::BeamSearch& search = *step.beams[task.first].search;
+        return search.advance(logits(step.beams[task.first].first_row, search.live()), place.scratch);
+      }
+      case Task::Kind::kPromptToken: {
+        const PromptToken& token = step.prompts[task.first];
+        return decoding::score(logits(token.row, 1), token.id, token.top, place.scratch,
+                               step.scored[task.first]);
+      }
+    }
   } catch (const std::exception& error) {
+    const std::scoped_lock lock(step.failure_mutex);
     step.failure = error.what();
   }
 }
 
-void DecoderExecutor::score_prompts(Step& step) {
-  std::size_t next = 0;
-  for (const Prompt& prompt : step.prompts) {
-    for (std::int32_t i = 0; i < prompt.count; ++i, ++next) {
-      decoding::score(logits(prompt.first_row + i, 1), step.prompt_ids[next], prompt.top, scratch_,
-                      step.scored.at(next));
-    }
-  }
-}
-
-void DecoderExecutor::advance_beams(Step& step) {
-  for (const StepBeams& beams : step.beams) {
-    beams.search->advance(logits(beams.first_row, beams.search->live()), scratch_);
-  }
-}
-
-void DecoderExecutor::sample(Step& step) {
-  for (std::size_t i = 0; i < step.samples.size(); ++i) {
+void DecoderExecutor::sample(Step& step, const Task& task, Workplace& place) {
+  for (std::size_t i = task.first; i < task.end; ++i) {
     const StepSample& one = step.samples[i];
     std::span<float> row = logits(one.logit_row, 1);
-    const bool row_is_needed_again =
-        i + 1 < step.samples.size() && step.samples[i + 1].logit_row == one.logit_row;
+    const bool row_is_needed_again = i + 1 < task.end;
     if (row_is_needed_again) {
-      std::copy(row.begin(), row.end(), shared_row_.begin());
-      row = shared_row_;
+      std::copy(row.begin(), row.end(), place.shared_row.begin());
+      row = place.shared_row;
     }
     decoding::SampledToken& token = step.drawn[i];
-    samplers_[static_cast<std::size_t>(one.slot)]->sample(row, scratch_, token);
+    samplers_[static_cast<std::size_t>(one.slot)]->sample(row, place.scratch, token);
     slot_tokens_[static_cast<std::size_t>(one.slot)] = token.token.id;
   }
 }
@@ -189,7 +195,7 @@ StepResults DecoderExecutor::collect(Ticket ticket) {
   step.beams.clear();
   if (!step.failure.empty()) core::fail(ErrorKind::kInternal, "sampling failed: {}", step.failure);
   return {std::span(step.drawn).first(step.samples.size()),
-          std::span(step.scored).first(step.prompt_ids.size())};
+          std::span(step.scored).first(step.prompts.size())};
 }
 
 }  // namespace peregrine::engine

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -16,8 +17,10 @@
 namespace peregrine::engine {
 
 /// Runs steps of a decoder on a stream of a device: encodes texts, copies blocks, computes logits, brings
-/// them to the host, draws tokens there in stream order, and sends them back for the next step. Only the
-/// stream's thread touches a slot's sampler, or a beam search, while a step that names it is in flight.
+/// them to the host, draws tokens there in stream order, and sends them back for the next step. Rows are
+/// drawn from by all threads of the stream, each row by one: what a row gives does not depend on the others.
+/// Only the stream's threads touch a slot's sampler, or a beam search, while a step that names it is in
+/// flight.
 class DecoderExecutor : public StepExecutor {
  public:
   /// `encoder` is that of an encoder-decoder model, or null. All must outlive it. Throws Error(kOverloaded)
@@ -33,11 +36,25 @@ class DecoderExecutor : public StepExecutor {
   std::size_t buffer_bytes() const;
 
  private:
-  /// A StepPrompt whose ids are the next `count` of the step's.
-  struct Prompt {
-    std::int32_t first_row = 0;
-    std::int32_t count = 0;
+  /// A token of a prompt whose log-probability is wanted.
+  struct PromptToken {
+    std::int32_t row = 0;
+    std::int32_t id = 0;
     std::int32_t top = 0;
+  };
+  /// One thread's work: samples [first, end), which draw from one row; a beam search; or a prompt's token.
+  struct Task {
+    enum class Kind : std::uint8_t { kSamples, kBeams, kPromptToken };
+    Kind kind = Kind::kSamples;
+    std::size_t first = 0;
+    std::size_t end = 0;
+  };
+  /// What a thread works in.
+  struct Workplace {
+    explicit Workplace(std::int64_t vocab_size)
+        : scratch(vocab_size), shared_row(static_cast<std::size_t>(vocab_size)) {}
+    decoding::SamplerScratch scratch;
+    std::vector<float> shared_row;  ///< Copy of a row that several sequences draw from.
   };
   /// Host memory of one step in flight.
   struct Step {
@@ -46,11 +63,11 @@ class DecoderExecutor : public StepExecutor {
     std::vector<std::int32_t> copies;
     std::vector<decoding::SampledToken> drawn;  ///< As many as there may be; the first samples.size() count.
     std::vector<StepBeams> beams;
-    std::vector<Prompt> prompts;
-    std::vector<std::int32_t> prompt_ids;  ///< Of all prompts.
-    std::vector<decoding::SampledToken>
-        scored;  ///< As many as there may be; the first prompt_ids.size() count.
+    std::vector<PromptToken> prompts;
+    std::vector<decoding::SampledToken> scored;  ///< As many as there may be; the first prompts.size() count.
+    std::vector<Task> tasks;
     ops::EventId event = 0;
+    std::mutex failure_mutex;
     std::string failure;  ///< What went wrong in sampling.
   };
 
@@ -60,11 +77,9 @@ class DecoderExecutor : public StepExecutor {
   void copy_blocks(const StepPlan& plan, Step& step);
   void download_logits(const ops::Matrix& logits);
   std::span<float> logits(std::int32_t first_row, std::int32_t rows);
-  // On the stream's thread.
-  void draw(Step& step);
-  void score_prompts(Step& step);
-  void advance_beams(Step& step);
-  void sample(Step& step);
+  // On the stream's threads.
+  void draw(Step& step, const Task& task, Workplace& place);
+  void sample(Step& step, const Task& task, Workplace& place);
 
   const model::Decoder& model_;
   const model::Encoder* encoder_;
@@ -77,9 +92,8 @@ class DecoderExecutor : public StepExecutor {
   Ticket launched_ = 0;
   // The stream runs in order: each step is done with these before the next one's operations touch them.
   std::vector<float> logits_;
-  std::vector<float> shared_row_;  ///< Copy of a row that several sequences draw from.
   std::vector<std::int32_t> slot_tokens_;
-  decoding::SamplerScratch scratch_;
+  std::vector<Workplace> places_;                                   ///< One for each of the stream's threads.
   std::vector<std::optional<decoding::SequenceSampler>> samplers_;  ///< By slot.
   /// Last: destroyed first, when nothing is queued any more.
   std::unique_ptr<ops::Stream> stream_;

@@ -308,12 +308,11 @@ void Scheduler::admit(StepPlan& plan) {
     if (!can_admit(group)) return;
     running_.push_back(std::move(waiting_.front()));
     waiting_.pop_front();
+    group.reserve();
     for (Sequence& sequence : group.sequences) {
       if (sequence.finished) continue;
       sequence.slot = free_slots_.back();
       free_slots_.pop_back();
-      sequence.generated.reserve(static_cast<std::size_t>(group.limit));
-      sequence.blocks.reserve(core::ceil_div(group.prompt_size() + group.limit, ops::kBlockTokens));
       if (!group.beams)
         plan.openings.push_back({sequence.slot, &group.request, sequence.index, sequence.generated});
     }

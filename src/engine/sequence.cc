@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/checked.h"
 #include "ops/device.h"
 
 namespace peregrine::engine {
@@ -33,6 +34,17 @@ Group::Group(BlockPool& pool, Request&& from, std::vector<float> rotary, std::in
     sequence.idle = sequence.index > 0;
     next_blocks_.emplace_back(pool);
   }
+}
+
+void Group::reserve() {
+  const std::int32_t blocks = core::ceil_div(prompt_size() + limit, ops::kBlockTokens);
+  for (Sequence& sequence : sequences) {
+    if (sequence.finished) continue;
+    sequence.generated.reserve(static_cast<std::size_t>(limit));
+    sequence.blocks.reserve(blocks);
+  }
+  for (BlockList& list : next_blocks_) list.reserve(blocks);
+  for (auto& tokens : next_generated_) tokens.reserve(static_cast<std::size_t>(limit));
 }
 
 void Group::follow_beams() {

@@ -91,6 +91,9 @@ struct Group {
   }
   bool scores_prompt() const { return request.parameters.prompt_logprobs && request.encoder_ids.empty(); }
 
+  /// Room for all that the sequences may come to hold, so that steps allocate nothing.
+  void reserve();
+
   /// After a step of the search: every live beam takes the blocks and tokens of the one it goes on from.
   void follow_beams();
 

@@ -15,10 +15,10 @@ using EventId = std::uint64_t;
 /// thread at a time. Enqueueing allocates nothing in the steady state, and blocks only when the queue is
 /// full.
 ///
-/// A function enqueued with host() runs on a thread of the stream and must not throw. Where an operation
-/// fails (which is a defect, not bad input), later operations do not run, though functions enqueued with
-/// host() do, and wait() for any event behind the failure throws Error(kInternal). Destruction runs what is
-/// queued.
+/// A function enqueued with host() or host_for_each() runs on a thread of the stream and must not throw.
+/// Where an operation fails (which is a defect, not bad input), later operations do not run, though such
+/// functions do, and wait() for any event behind the failure throws Error(kInternal). Destruction runs what
+/// is queued.
 class Stream {
  public:
   virtual ~Stream() = default;
@@ -29,6 +29,13 @@ class Stream {
   virtual void download(void* target, DeviceAddress source, std::size_t bytes) = 0;
   /// Calls function(context) after all that was enqueued before, and before all that is enqueued later.
   virtual void host(void (*function)(void*), void* context) = 0;
+  /// Calls function(context, item, thread) once for every item in [0, count), in the same place, in any order
+  /// and several at a time: `thread`, in [0, host_threads()), says whose turn it is, and one thread does one
+  /// at a time.
+  virtual void host_for_each(void (*function)(void*, std::int64_t, int), void* context,
+                             std::int64_t count) = 0;
+  /// The threads of host_for_each(), at least 1.
+  virtual int host_threads() const = 0;
 
   virtual void embed(const EmbedArgs& args) = 0;
   virtual void norm(const NormArgs& args) = 0;

@@ -129,6 +129,58 @@ Candidates fast(std::vector<float> logits, const Cuts& cuts) {
   return candidates;
 }
 
+/// The same by the ways that leave out, or never list, what is not wanted.
+Candidates shorter(std::vector<float> logits, const Cuts& cuts) {
+  std::vector<float> maxima((logits.size() + kBlockSize - 1) / kBlockSize);
+  sanitize(logits, maxima);
+  Candidates candidates(logits.size());
+  if (cuts.top_k == 0 && cuts.top_p < 1) {
+    candidates.gather_top_p(logits, maxima, cuts.temperature, cuts.top_p);
+  } else {
+    candidates.gather(logits, maxima, cuts.temperature, cuts.top_k, cuts.top_p < 1 ? 0 : cuts.min_p);
+    if (cuts.top_k > 0) cut_top_k(candidates, cuts.top_k);
+    candidates.weigh();
+    if (cuts.top_p < 1) cut_top_p(candidates, cuts.top_p);
+  }
+  if (cuts.min_p > 0) cut_min_p(candidates, cuts.min_p);
+  if (cuts.typical_p < 1) cut_typical(candidates, cuts.typical_p);
+  return candidates;
+}
+
+void expect_equal(const Candidates& one, const Candidates& other) {
+  ASSERT_EQ(one.size(), other.size());
+  EXPECT_TRUE(std::ranges::equal(one.ids(), other.ids()));
+  EXPECT_TRUE(std::ranges::equal(one.logits(), other.logits()));
+  EXPECT_TRUE(std::ranges::equal(one.weights(), other.weights()));
+  EXPECT_EQ(one.total(), other.total());
+}
+
+/// draw_from_all() of logits that are only divided by a temperature.
+void expect_same_draws(std::vector<float> logits, float temperature, const Candidates& candidates) {
+  std::vector<float> maxima((logits.size() + kBlockSize - 1) / kBlockSize);
+  sanitize(logits, maxima);
+  std::vector<std::uint64_t> sums(maxima.size());
+  std::mt19937_64 random(6);
+  for (int i = 0; i < 20; ++i) {
+    const std::uint64_t bits = i < 2 ? std::uint64_t{0} - static_cast<std::uint64_t>(i) : random();
+    ASSERT_EQ(draw_from_all(logits, maxima, temperature, bits, sums), draw(candidates, bits));
+  }
+}
+
+/// draw_top_p() of logits that only top_p cuts.
+void expect_same_top_p(std::vector<float> logits, const Cuts& cuts, const Candidates& expected) {
+  std::vector<float> maxima((logits.size() + kBlockSize - 1) / kBlockSize);
+  sanitize(logits, maxima);
+  std::vector<std::uint64_t> sums(maxima.size());
+  Candidates candidates(logits.size());
+  std::mt19937_64 random(7);
+  for (int i = 0; i < 20; ++i) {
+    const std::uint64_t bits = i < 2 ? std::uint64_t{0} - static_cast<std::uint64_t>(i) : random();
+    ASSERT_EQ(candidates.draw_top_p(logits, maxima, cuts.temperature, cuts.top_p, bits, sums),
+              draw(expected, bits));
+  }
+}
+
 /// Equal sets, logits and weights, bit for bit; then every draw is equal.
 void expect_same(const std::vector<float>& logits, const Cuts& cuts) {
   SCOPED_TRACE(::testing::Message() << "size " << logits.size() << " temperature " << cuts.temperature
@@ -142,6 +194,13 @@ void expect_same(const std::vector<float>& logits, const Cuts& cuts) {
     ASSERT_EQ(static_cast<std::size_t>(candidates.ids()[i]), left[i]);
     ASSERT_EQ(candidates.logits()[i], naive.logits[left[i]]);
     ASSERT_EQ(candidates.weights()[i], naive.weights[left[i]]);
+  }
+  expect_equal(shorter(logits, cuts), candidates);
+  if (cuts.top_k == 0 && cuts.top_p == 1 && cuts.min_p == 0 && cuts.typical_p == 1) {
+    expect_same_draws(logits, cuts.temperature, candidates);
+  }
+  if (cuts.top_k == 0 && cuts.top_p < 1 && cuts.min_p == 0 && cuts.typical_p == 1) {
+    expect_same_top_p(logits, cuts, candidates);
   }
   ASSERT_EQ(candidates.total(), naive.total());
   ASSERT_GT(candidates.total(), 0u);
@@ -190,7 +249,7 @@ TEST(Candidates, FastPathsEqualTheNaiveOnesBitForBit) {
 TEST(Candidates, FastPathsEqualTheNaiveOnesWithTiesAndRemovedTokens) {
   std::mt19937 random(12);
   for (const int levels : {1, 2, 5, 40}) {
-    for (const std::size_t size : {2, 9, 130, 4000}) {
+    for (const std::size_t size : {2, 9, 130, 4000, 9001}) {
       std::vector<float> logits(size);
       for (float& logit : logits) {
         logit = static_cast<float>(static_cast<int>(random() % static_cast<unsigned>(levels)) - 2) * 0.5f;
@@ -198,6 +257,22 @@ TEST(Candidates, FastPathsEqualTheNaiveOnesWithTiesAndRemovedTokens) {
         if (logit == 0 && random() % 2 == 0) logit = -0.0f;
       }
       logits[size / 2] = 0.25f;
+      for (const Cuts& cuts : all_cuts()) expect_same(logits, cuts);
+    }
+  }
+}
+
+TEST(Candidates, FastPathsEqualTheNaiveOnesWhereAFewTokensAreLikely) {
+  std::mt19937 random(13);
+  for (const int likely : {1, 20, 200}) {
+    for (const bool side_by_side : {false, true}) {
+      std::normal_distribution<float> normal(0, 2);
+      std::vector<float> logits(20000);
+      for (float& logit : logits) logit = normal(random);
+      for (int i = 0; i < likely; ++i) {
+        const std::size_t at = side_by_side ? 700 + static_cast<std::size_t>(i) : random() % logits.size();
+        logits[at] = 14 - 0.03f * static_cast<float>(i);
+      }
       for (const Cuts& cuts : all_cuts()) expect_same(logits, cuts);
     }
   }

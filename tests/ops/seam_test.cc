@@ -56,6 +56,54 @@ TEST_P(SeamTest, HostFunctionsRunInOrder) {
   EXPECT_TRUE(std::is_sorted(order.begin(), order.end()));
 }
 
+TEST_P(SeamTest, HostLoopsCallOncePerItemAndInTheirPlace) {
+  const int threads = stream_->host_threads();
+  ASSERT_GE(threads, 1);
+  struct Loop {
+    std::vector<std::atomic<int>> calls;
+    std::vector<std::atomic<int>> busy;  // Of each thread.
+    int threads;
+    std::atomic<int> wrong{0};
+    int calls_before = 0;
+  };
+  for (const std::int64_t count : {0, 1, 2, 7, 100}) {
+    Loop loop{.calls = std::vector<std::atomic<int>>(static_cast<std::size_t>(count)),
+              .busy = std::vector<std::atomic<int>>(static_cast<std::size_t>(threads)),
+              .threads = threads};
+    stream_->host([](void* context) { static_cast<Loop*>(context)->calls_before = 1; }, &loop);
+    stream_->host_for_each(
+        [](void* context, std::int64_t item, int thread) {
+          Loop& self = *static_cast<Loop*>(context);
+          if (self.calls_before != 1 || thread < 0 || thread >= self.threads) return void(++self.wrong);
+          if (self.busy[static_cast<std::size_t>(thread)].exchange(1) != 0) ++self.wrong;
+          ++self.calls[static_cast<std::size_t>(item)];
+          self.busy[static_cast<std::size_t>(thread)] = 0;
+        },
+        &loop, count);
+    // After all of them.
+    stream_->host(
+        [](void* context) {
+          Loop& self = *static_cast<Loop*>(context);
+          for (const auto& calls : self.calls) self.wrong += calls == 1 ? 0 : 1;
+        },
+        &loop);
+    finish();
+    EXPECT_EQ(loop.wrong, 0) << count;
+  }
+}
+
+TEST_P(SeamTest, LargeCopiesArriveWhole) {
+  for (const std::size_t bytes : {std::size_t{1}, std::size_t{262'143}, std::size_t{1'000'001}}) {
+    std::vector<unsigned char> source(bytes), back(bytes);
+    for (std::size_t i = 0; i < bytes; ++i) source[i] = static_cast<unsigned char>(i * 7 + i / 251);
+    const Buffer buffer = device_->allocate(bytes);
+    stream_->upload(buffer.address(), source.data(), bytes);
+    stream_->download(back.data(), buffer.address(), bytes);
+    finish();
+    EXPECT_EQ(source, back) << bytes;
+  }
+}
+
 // A queue may be finite: then enqueueing waits, and nothing is lost.
 TEST_P(SeamTest, MoreOperationsThanAnyQueueHolds) {
   constexpr int kCount = 50'000;

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ops/cpu/cpu_stream.h"
 
+#include <algorithm>
 #include <cstring>
 #include <exception>
 #include <type_traits>
 
+#include "core/checked.h"
 #include "core/error.h"
 #include "core/spin_wait.h"
 
@@ -13,6 +15,9 @@ namespace {
 
 /// Several steps of a model of a hundred layers.
 constexpr std::size_t kCapacity = 4096;
+
+/// A copy from two such pieces up goes to all threads: the logits of a batch are megabytes.
+constexpr std::size_t kCopyPiece = std::size_t{128} << 10;
 
 }  // namespace
 
@@ -34,6 +39,10 @@ void CpuStream::download(void* target, DeviceAddress source, std::size_t bytes) 
 }
 
 void CpuStream::host(void (*function)(void*), void* context) { enqueue(HostCall{function, context}); }
+
+void CpuStream::host_for_each(void (*function)(void*, std::int64_t, int), void* context, std::int64_t count) {
+  enqueue(HostLoop{function, context, count});
+}
 
 void CpuStream::enqueue(const Operation& operation) {
   const std::uint64_t index = enqueued_.load(std::memory_order_relaxed);
@@ -61,6 +70,11 @@ void CpuStream::dispatch() {
     const bool stop = std::holds_alternative<Stop>(operation);
     if (const auto* call = std::get_if<HostCall>(&operation)) {
       call->function(call->context);
+    } else if (const auto* loop = std::get_if<HostLoop>(&operation)) {
+      const std::scoped_lock lock(compute_.mutex());
+      compute_.for_each(loop->count, true, [loop](std::int64_t item, int thread) {
+        loop->function(loop->context, item, thread);
+      });
     } else if (!stop && !failed_.load(std::memory_order_relaxed)) {
       try {
         execute(operation);
@@ -77,11 +91,7 @@ void CpuStream::dispatch() {
 }
 
 void CpuStream::execute(const Operation& operation) {
-  if (const auto* copy = std::get_if<Copy>(&operation)) {
-    // An empty copy may come with null addresses, which memcpy does not take.
-    if (copy->bytes > 0) std::memcpy(copy->target, copy->source, copy->bytes);
-    return;
-  }
+  if (const auto* args = std::get_if<Copy>(&operation)) return copy(*args);
   const std::scoped_lock lock(compute_.mutex());
   std::visit(
       [this](const auto& args) {
@@ -89,11 +99,28 @@ void CpuStream::execute(const Operation& operation) {
         if constexpr (requires { run(compute_, plans_, args); }) {
           run(compute_, plans_, args);
         } else if constexpr (!std::is_same_v<Args, Stop> && !std::is_same_v<Args, Copy> &&
-                             !std::is_same_v<Args, HostCall>) {
+                             !std::is_same_v<Args, HostCall> && !std::is_same_v<Args, HostLoop>) {
           run(compute_, args);
         }
       },
       operation);
+}
+
+void CpuStream::copy(const Copy& copy) {
+  // An empty copy may come with null addresses, which memcpy does not take.
+  if (copy.bytes == 0) return;
+  if (copy.bytes < 2 * kCopyPiece) {
+    std::memcpy(copy.target, copy.source, copy.bytes);
+    return;
+  }
+  const std::scoped_lock lock(compute_.mutex());
+  compute_.for_each(static_cast<std::int64_t>(core::ceil_div(copy.bytes, kCopyPiece)), true,
+                    [&](std::int64_t piece, int) {
+                      const std::size_t start = static_cast<std::size_t>(piece) * kCopyPiece;
+                      std::memcpy(static_cast<std::byte*>(copy.target) + start,
+                                  static_cast<const std::byte*>(copy.source) + start,
+                                  std::min(kCopyPiece, copy.bytes - start));
+                    });
 }
 
 }  // namespace peregrine::ops::cpu

@@ -18,7 +18,8 @@ namespace peregrine::ops::cpu {
 /// nothing is queued the thread spins for 50 us and then sleeps. Several streams of one device take turns
 /// operation by operation.
 ///
-/// After an operation failed, the stream carries out no other, except for functions of host() and events;
+/// After an operation failed, the stream carries out no other, except for functions of host() and
+/// host_for_each(), and events;
 /// wait() throws what was wrong. Destruction waits for all that is queued.
 class CpuStream final : public Stream {
  public:
@@ -28,6 +29,8 @@ class CpuStream final : public Stream {
   void upload(DeviceAddress target, const void* source, std::size_t bytes) override;
   void download(void* target, DeviceAddress source, std::size_t bytes) override;
   void host(void (*function)(void*), void* context) override;
+  void host_for_each(void (*function)(void*, std::int64_t, int), void* context, std::int64_t count) override;
+  int host_threads() const override { return compute_.threads(); }
   void embed(const EmbedArgs& args) override { enqueue(args); }
   void norm(const NormArgs& args) override { enqueue(args); }
   void linear(const LinearArgs& args) override { enqueue(args); }
@@ -52,14 +55,20 @@ class CpuStream final : public Stream {
     void (*function)(void*);
     void* context;
   };
+  struct HostLoop {
+    void (*function)(void*, std::int64_t, int);
+    void* context;
+    std::int64_t count;
+  };
   struct Stop {};
-  using Operation = std::variant<Stop, Copy, HostCall, EmbedArgs, NormArgs, LinearArgs, GatedActivationArgs,
-                                 RotaryAnglesArgs, RotateAndStoreArgs, AttentionArgs, RouteArgs, ExpertsArgs,
-                                 CopyBlocksArgs>;
+  using Operation = std::variant<Stop, Copy, HostCall, HostLoop, EmbedArgs, NormArgs, LinearArgs,
+                                 GatedActivationArgs, RotaryAnglesArgs, RotateAndStoreArgs, AttentionArgs,
+                                 RouteArgs, ExpertsArgs, CopyBlocksArgs>;
 
   void enqueue(const Operation& operation);
   void dispatch();
   void execute(const Operation& operation);
+  void copy(const Copy& copy);
 
   Compute& compute_;
   Plans plans_;

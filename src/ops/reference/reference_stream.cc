@@ -32,6 +32,11 @@ void ReferenceStream::download(void* target, DeviceAddress source, std::size_t b
 
 void ReferenceStream::host(void (*function)(void*), void* context) { enqueue(HostCall{function, context}); }
 
+void ReferenceStream::host_for_each(void (*function)(void*, std::int64_t, int), void* context,
+                                    std::int64_t count) {
+  enqueue(HostLoop{function, context, count});
+}
+
 bool ReferenceStream::done(EventId event) {
   if (executed_ < event) run_oldest();
   return executed_ >= event;
@@ -58,6 +63,8 @@ void ReferenceStream::run_oldest() {
   const Operation& operation = ring_[executed_ % kCapacity];
   if (const auto* call = std::get_if<HostCall>(&operation)) {
     call->function(call->context);
+  } else if (const auto* loop = std::get_if<HostLoop>(&operation)) {
+    for (std::int64_t item = 0; item < loop->count; ++item) loop->function(loop->context, item, 0);
   } else if (!failure_) {
     try {
       run(operation);
@@ -78,7 +85,7 @@ void ReferenceStream::run(const Operation& operation) const {
         } else if constexpr (std::is_same_v<Args, Download>) {
           if (args.bytes > 0)
             std::memcpy(args.target, memory_.host(args.source, args.bytes, 1, "download"), args.bytes);
-        } else if constexpr (!std::is_same_v<Args, HostCall>) {
+        } else if constexpr (!std::is_same_v<Args, HostCall> && !std::is_same_v<Args, HostLoop>) {
           execute(memory_, args);
         }
       },

@@ -15,8 +15,8 @@ namespace peregrine::ops::reference {
 /// runs one operation each time it has to say no (so that asking again and again ends). Only a full queue
 /// runs its oldest operation to make room, and destruction runs all that is left.
 ///
-/// After an operation has failed none but functions of host() run, and wait() throws what was wrong for every
-/// event behind the failure.
+/// After an operation has failed none but functions of host() and host_for_each() run, and wait() throws what
+/// was wrong for every event behind the failure.
 class ReferenceStream final : public Stream {
  public:
   explicit ReferenceStream(const AddressSpace& memory);
@@ -25,6 +25,8 @@ class ReferenceStream final : public Stream {
   void upload(DeviceAddress target, const void* source, std::size_t bytes) override;
   void download(void* target, DeviceAddress source, std::size_t bytes) override;
   void host(void (*function)(void*), void* context) override;
+  void host_for_each(void (*function)(void*, std::int64_t, int), void* context, std::int64_t count) override;
+  int host_threads() const override { return 1; }
   void embed(const EmbedArgs& args) override { enqueue(args); }
   void norm(const NormArgs& args) override { enqueue(args); }
   void linear(const LinearArgs& args) override { enqueue(args); }
@@ -55,11 +57,16 @@ class ReferenceStream final : public Stream {
     void (*function)(void*);
     void* context;
   };
+  struct HostLoop {
+    void (*function)(void*, std::int64_t, int);
+    void* context;
+    std::int64_t count;
+  };
   struct Failure {
     EventId operation;
     std::string message;
   };
-  using Operation = std::variant<HostCall, Upload, Download, EmbedArgs, NormArgs, LinearArgs,
+  using Operation = std::variant<HostCall, HostLoop, Upload, Download, EmbedArgs, NormArgs, LinearArgs,
                                  GatedActivationArgs, RotaryAnglesArgs, RotateAndStoreArgs, AttentionArgs,
                                  RouteArgs, ExpertsArgs, CopyBlocksArgs>;
 
