@@ -17,7 +17,7 @@ struct Limits {
   double bf16_rate = 0;
 };
 
-/// Measures with `threads` threads (0 = all processors) and the kernels of `isa` (empty = best): about a
+/// Measures with `threads` threads (0 = one for each core) and the kernels of `isa` (empty = best): about a
 /// second and 1 GiB of memory (the best of a few passes: neighbours on the machine only ever take away).
 /// Throws Error as ops::create_device.
 Limits measure_limits(int threads, const std::string& isa = "");
