@@ -12,7 +12,7 @@
 #include "cli/session.h"
 #include "core/error.h"
 #include "core/log.h"
-#include "core/thread_pool.h"
+#include "core/processors.h"
 #include "engine/engine.h"
 #include "ops/cpu/limits.h"
 
@@ -302,7 +302,7 @@ void bench(BenchFlags& flags) {
   if (!session.model.decoder) {
     core::fail(core::ErrorKind::kUnsupported, "bench measures generation, and the model is an encoder");
   }
-  const int threads = session.options.cpu_threads > 0 ? session.options.cpu_threads : core::available_cpus();
+  const int threads = session.options.cpu_threads > 0 ? session.options.cpu_threads : core::default_threads();
   const ops::cpu::Limits limits = ops::cpu::measure_limits(threads, session.options.isa);
   const bool bf16 = session.model.decoder->types().compute == core::DType::kBF16;
   const Roofline roofline{limits.read_bandwidth, bf16 ? limits.bf16_rate : limits.f32_rate};

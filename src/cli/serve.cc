@@ -251,7 +251,7 @@ void add_http_flags(CLI::App& command, ServeFlags& flags) {
   command.add_option("--port", flags.http.port, "Port to listen on; 0 is any free one")
       ->capture_default_str();
   command.add_option("--host", flags.http.host, "Address to listen on")->capture_default_str();
-  command.add_option("--http-threads", flags.http.threads, "Threads that connections share")
+  command.add_option("--http-threads", flags.http.threads, "Threads that read and write for all connections")
       ->check(CLI::Range(1, 256))
       ->capture_default_str();
   command.add_option("--max-request-size", flags.http.max_request_size, "Largest request body in bytes")
@@ -276,7 +276,8 @@ void add_serve(CLI::App& app) {
   command->add_option("--device", flags->device, "cpu (default) or reference");
   command->add_option("--isa", flags->isa,
                       "Forces an instruction set: plain, avx2, avx512, avx512_vnni or avx512_bf16");
-  command->add_option("--threads", flags->threads, "Compute threads of each model (default: all processors)")
+  command
+      ->add_option("--threads", flags->threads, "Compute threads of each model (default: one for each core)")
       ->check(CLI::Range(1, 1024));
   add_http_flags(*command, *flags);
   command

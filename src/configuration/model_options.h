@@ -42,7 +42,7 @@ struct ModelOptions {
   // How it is computed. The engine host reads these.
   std::string device = "cpu";
   std::string isa;                   ///< Empty: the best this processor has.
-  int cpu_threads = 0;               ///< 0: all available processors.
+  int cpu_threads = 0;               ///< 0: one for each core, within the quota.
   std::optional<core::DType> dtype;  ///< Stored weights; nothing: as in the checkpoint.
   core::Quantization quantize = core::Quantization::kNone;  ///< Of the matrices when they are loaded.
   std::optional<core::DType> compute_dtype;                 ///< Nothing: follows `dtype`.

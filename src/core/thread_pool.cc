@@ -1,40 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/thread_pool.h"
 
-#include <sched.h>
-
-#include <algorithm>
-#include <fstream>
-#include <string>
-
-#include "core/spin_wait.h"
+#include <utility>
 
 namespace peregrine::core {
 namespace {
 
-/// CPUs allowed by cgroup v2's cpu.max ("quota period", quota "max" where unlimited), or a large number.
-int cgroup_cpus() {
-  std::ifstream file("/sys/fs/cgroup/cpu.max");
-  std::string quota;
-  double period = 0;
-  if (!(file >> quota >> period) || quota == "max" || period <= 0) return 1 << 20;
-  try {
-    return std::max(1, static_cast<int>(std::stod(quota) / period + 0.5));
-  } catch (const std::exception&) {
-    return 1 << 20;
-  }
-}
+constexpr std::uint64_t kClosed = std::uint64_t{1} << 31;
+constexpr std::uint64_t kInside = kClosed - 1;
 
 }  // namespace
 
-int available_cpus() {
-  cpu_set_t set;
-  int affine = static_cast<int>(std::thread::hardware_concurrency());
-  if (sched_getaffinity(0, sizeof set, &set) == 0) affine = CPU_COUNT(&set);
-  return std::max(1, std::min(affine, cgroup_cpus()));
-}
-
-ThreadPool::ThreadPool(int threads) {
+ThreadPool::ThreadPool(int threads, Seats seats) : seats_(std::move(seats)) {
   for (int index = 1; index < threads; ++index) workers_.emplace_back([this, index] { work(index); });
 }
 
@@ -45,31 +22,49 @@ ThreadPool::~ThreadPool() {
   for (auto& worker : workers_) worker.join();
 }
 
-void ThreadPool::run_erased(Entry entry, void* target) {
+void ThreadPool::share_erased(Entry entry, void* target) {
   if (workers_.empty()) {
     entry(target, 0);
     return;
   }
   entry_ = entry;
   target_ = target;
-  running_.store(static_cast<std::uint32_t>(workers_.size()), std::memory_order_relaxed);
-  generation_.fetch_add(1, std::memory_order_release);
+  const std::uint32_t generation = generation_.load(std::memory_order_relaxed) + 1;
+  door_.store(std::uint64_t{generation} << 32, std::memory_order_release);
+  generation_.store(generation, std::memory_order_release);
   generation_.notify_all();
   entry(target, 0);
-  for (std::uint32_t left = running_.load(std::memory_order_acquire); left != 0;
-       left = running_.load(std::memory_order_acquire)) {
-    spin_wait(running_, [left](std::uint32_t now) { return now != left; });
+  std::uint64_t door = door_.fetch_or(kClosed, std::memory_order_acq_rel);
+  // Those inside count themselves out one by one, and only the last of them wakes.
+  if ((door & kInside) == 0) return;
+  spin_wait(door_, [](std::uint64_t now) { return (now & kInside) == 0; });
+}
+
+/// Enters the run of this generation; false where it is over.
+bool ThreadPool::join(std::uint32_t generation) {
+  std::uint64_t door = door_.load(std::memory_order_acquire);
+  while (door >> 32 == generation && (door & kClosed) == 0) {
+    if (door_.compare_exchange_weak(door, door + 1, std::memory_order_acq_rel, std::memory_order_acquire)) {
+      return true;
+    }
   }
+  return false;
 }
 
 void ThreadPool::work(int index) {
+  if (static_cast<std::size_t>(index) < seats_.size()) {
+    static_cast<void>(sit_on(seats_[static_cast<std::size_t>(index)]));
+  }
   std::uint32_t seen = 0;
   for (;;) {
     spin_wait(generation_, [seen](std::uint32_t now) { return now != seen; });
-    ++seen;
+    seen = generation_.load(std::memory_order_acquire);
     if (stopping_.load(std::memory_order_acquire)) return;
+    if (!join(seen)) continue;
     entry_(target_, index);
-    if (running_.fetch_sub(1, std::memory_order_acq_rel) == 1) running_.notify_all();
+    // The caller may return, and begin the next run, as soon as this is seen.
+    const std::uint64_t door = door_.fetch_sub(1, std::memory_order_acq_rel);
+    if ((door & kInside) == 1 && (door & kClosed) != 0) door_.notify_all();
   }
 }
 

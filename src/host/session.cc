@@ -5,6 +5,9 @@
 #include <cstdlib>
 #include <utility>
 
+#include "core/log.h"
+#include "core/processors.h"
+
 namespace peregrine::host {
 namespace {
 
@@ -14,6 +17,13 @@ std::unique_ptr<ops::Device> create_device(const configuration::ModelOptions& op
   std::string isa = options.isa;
   if (isa.empty()) {
     if (const char* variable = std::getenv("PEREGRINE_ISA")) isa = variable;
+  }
+  const auto processors = core::allowed_processors().size();
+  if (static_cast<std::size_t>(options.cpu_threads) > processors) {
+    spdlog::warn(
+        "option.cpu_threads={} is more than the {} processors that this process may use: threads will wait "
+        "for each other",
+        options.cpu_threads, processors);
   }
   return ops::create_device(options.device, {.threads = options.cpu_threads, .isa = isa});
 }

@@ -22,20 +22,24 @@ namespace peregrine::http {
 
 class Connection;
 
-/// Carries an exchange's wakes from any thread to its connection's strand. It outlives both; once detached, a
-/// wake does nothing and touches nothing of the server.
+/// Carries an exchange's wakes from any thread to its connection's strand, by way of the list of all that are
+/// to be woken (WakeList). It outlives both; once detached, a wake does nothing and touches nothing of the
+/// server.
 class Waker : public std::enable_shared_from_this<Waker> {
  public:
   explicit Waker(Connection& connection) : connection_(&connection) {}
 
   /// From any thread. Those that come before the strand has seen the last are one with it.
   void wake();
-  /// The strand has seen it.
-  void accept();
+  /// The list's turn: hands over to the strand.
+  void deliver(std::shared_ptr<Connection> connection);
   void detach();
   bool attached();
 
  private:
+  /// The strand has seen it.
+  void accept();
+
   std::mutex mutex_;  // held for moments, and while a handler is posted
   Connection* connection_;
   bool pending_ = false;

@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include <boost/asio/buffer.hpp>
+#include <boost/asio/dispatch.hpp>
 #include <boost/asio/post.hpp>
 #include <exception>
 #include <utility>
@@ -15,7 +16,7 @@ namespace {
 namespace asio = boost::asio;
 using boost::system::error_code;
 
-/// Longer bodies are handled by a worker.
+/// Longer bodies may take long to read, and have workers of their own.
 constexpr std::size_t kShortBody = 16u << 10;
 /// A body refused for its size is read to its end, and the connection kept, up to this many times the limit.
 constexpr std::uint64_t kDropFactor = 4;
@@ -31,8 +32,13 @@ void Waker::wake() {
   auto connection = connection_->weak_from_this().lock();
   if (!connection) return;
   pending_ = true;
+  WakeList& list = connection->shared_.woken;
+  list.add({std::move(connection), shared_from_this()});
+}
+
+void Waker::deliver(std::shared_ptr<Connection> connection) {
   const auto strand = connection->strand_;
-  asio::post(strand, [connection = std::move(connection), self = shared_from_this()] {
+  asio::dispatch(strand, [connection = std::move(connection), self = shared_from_this()] {
     self->accept();
     if (connection->waker_ == self) connection->on_wake();
   });
@@ -58,20 +64,21 @@ void Connection::answer(api::HttpRequest request, AnswerForm form) {
   head_ = {};
   answer_complete_ = false;
   waker_ = std::make_shared<Waker>(*this);
-  if (request.body.size() <= kShortBody) {
+  if (request.body.empty()) {
     phase_ = Phase::kAnswering;
     on_handled(handle(std::move(request), waker_));
     return;
   }
+  // JSON, chat templates and tokenizers take time, which the streams of other connections do not wait for.
   phase_ = Phase::kHandling;
-  asio::post(shared_.workers,
-             [self = shared_from_this(), waker = waker_, request = std::move(request)]() mutable {
-               if (!waker->attached()) return;  // the client has gone meanwhile
-               auto exchange = self->handle(std::move(request), waker);
-               asio::post(self->strand_, [self, exchange = std::move(exchange)]() mutable {
-                 self->on_handled(std::move(exchange));
-               });
-             });
+  asio::thread_pool& workers =
+      request.body.size() <= kShortBody ? shared_.short_workers : shared_.long_workers;
+  asio::post(workers, [self = shared_from_this(), waker = waker_, request = std::move(request)]() mutable {
+    if (!waker->attached()) return;  // the client has gone meanwhile
+    auto exchange = self->handle(std::move(request), waker);
+    asio::post(self->strand_,
+               [self, exchange = std::move(exchange)]() mutable { self->on_handled(std::move(exchange)); });
+  });
 }
 
 std::unique_ptr<api::Exchange> Connection::handle(api::HttpRequest request,

@@ -127,8 +127,10 @@ void Server::Impl::stop_listening() {
 Server::Impl::~Impl() {
   shared.io.stop();
   for (std::thread& thread : threads) thread.join();
-  shared.workers.stop();
-  shared.workers.join();
+  shared.short_workers.stop();
+  shared.long_workers.stop();
+  shared.short_workers.join();
+  shared.long_workers.join();
   // From here on this is the only thread, and stands for every strand.
   for (const auto& listener : listeners) listener->close();
   for (const auto& connection : shared.connections()) connection->close();

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "http/shared.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
+#include <boost/asio/post.hpp>
+#include <exception>
+#include <utility>
 
 #include "http/connection.h"
 
@@ -14,6 +19,39 @@ constexpr std::uint64_t kLargestBodies = 16;
 constexpr std::uint64_t kLeastBodyMemory = 64u << 20;
 
 }  // namespace
+
+void WakeList::add(Entry entry) {
+  {
+    const std::lock_guard lock(mutex_);
+    entries_.push_back(std::move(entry));
+    if (std::exchange(posted_, true)) return;
+  }
+  try {
+    boost::asio::post(io_, [this] { deliver_all(); });
+  } catch (...) {
+    const std::lock_guard lock(mutex_);
+    posted_ = false;
+    throw;
+  }
+}
+
+void WakeList::deliver_all() {
+  std::vector<Entry> now;
+  {
+    // Those that come from here on have a task of their own, so that other tasks get their turn.
+    const std::lock_guard lock(mutex_);
+    now.swap(entries_);
+    posted_ = false;
+  }
+  for (Entry& entry : now) {
+    try {
+      entry.waker->deliver(std::move(entry.connection));
+    } catch (const std::exception& error) {
+      // Lack of memory, most likely. The others go on.
+      spdlog::error("A connection failed: {}", error.what());
+    }
+  }
+}
 
 void Shared::add(const std::shared_ptr<Connection>& connection) {
   {

@@ -19,18 +19,47 @@
 namespace peregrine::http {
 
 class Connection;
+class Waker;
+
+/// Connections that have something to write, from any thread to those that write. However many there are, the
+/// input and output threads are woken once: a step of a model gives a token to each of its streams.
+class WakeList {
+ public:
+  struct Entry {
+    std::shared_ptr<Connection> connection;
+    std::shared_ptr<Waker> waker;
+  };
+
+  explicit WakeList(boost::asio::io_context& io) : io_(io) {}
+
+  /// Thread-safe. The entry is delivered on a thread of the context.
+  void add(Entry entry);
+
+ private:
+  void deliver_all();
+
+  boost::asio::io_context& io_;
+  std::mutex mutex_;
+  std::vector<Entry> entries_;  // guarded by mutex_
+  bool posted_ = false;         // likewise: a task is under way that will deliver them
+};
 
 /// What the connections of a server share. Thread-safe, and outlives them all.
 class Shared {
  public:
   Shared(const ServerOptions& server_options, api::Service& answering)
-      : options(server_options), service(answering) {}
+      : options(server_options),
+        service(answering),
+        io(server_options.threads < 1 ? 1 : server_options.threads) {}
 
   const ServerOptions options;
   api::Service& service;
   boost::asio::io_context io;
-  /// Where long bodies are handled, so that their parsing does not hold up the streams of other connections.
-  boost::asio::thread_pool workers{2};
+  WakeList woken{io};
+  /// Where requests that have a body are handled: their JSON, templates and tokenizers must not hold up the
+  /// streams of other connections, nor long bodies the short ones.
+  boost::asio::thread_pool short_workers{1};
+  boost::asio::thread_pool long_workers{2};
   /// No request begins any more, and every answer is the last of its connection.
   std::atomic<bool> draining{false};
 

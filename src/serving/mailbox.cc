@@ -28,23 +28,19 @@ Mailbox::Mailbox(std::int32_t sequences, std::function<void()> wake)
 
 bool Mailbox::must_wake() { return !std::exchange(woken_, true) && wake_ != nullptr; }
 
-void Mailbox::push(SequenceUpdate update) {
-  bool wake = false;
-  {
-    const std::lock_guard lock(mutex_);
-    if (update.finish) --open_;
-    if (abandoned_ || error_) return;
-    std::size_t& place = places_[static_cast<std::size_t>(update.sequence)];
-    if (place == 0) {
-      waiting_.push_back(std::move(update));
-      place = waiting_.size();
-    } else {
-      add(std::move(update), waiting_[place - 1]);
-    }
-    wake = must_wake();
+// The consumer may hold a lock of its own both in take() and in wake(): ours must be free when it is woken.
+bool Mailbox::put(SequenceUpdate update) {
+  const std::lock_guard lock(mutex_);
+  if (update.finish) --open_;
+  if (abandoned_ || error_) return false;
+  std::size_t& place = places_[static_cast<std::size_t>(update.sequence)];
+  if (place == 0) {
+    waiting_.push_back(std::move(update));
+    place = waiting_.size();
+  } else {
+    add(std::move(update), waiting_[place - 1]);
   }
-  // The consumer may hold a lock of its own both in take() and in wake(): ours must be free here.
-  if (wake) wake_();
+  return must_wake();
 }
 
 void Mailbox::fail(const core::Error& error) {

@@ -6,6 +6,7 @@
 #include <functional>
 #include <mutex>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "core/error.h"
@@ -24,7 +25,14 @@ class Mailbox {
   // For the models' thread.
 
   /// Adds what came for a sequence (0 to `sequences` - 1): tokens and its end only where it has not ended.
-  void push(SequenceUpdate update);
+  /// Returns whether wake() is to be called, which whoever fills many mailboxes does when all are filled: so
+  /// their holders wake together.
+  [[nodiscard]] bool put(SequenceUpdate update);
+  void wake() { wake_(); }
+  /// Both in one.
+  void push(SequenceUpdate update) {
+    if (put(std::move(update))) wake();
+  }
   /// Ends the request as a whole, unless all its sequences have ended.
   void fail(const core::Error& error);
   void set_timing(const Timing& timing);

@@ -96,6 +96,7 @@ class ServedModel final : public Model, private Supervisor::Client {
   struct Delivery {
     std::shared_ptr<Mailbox> to;
     SequenceUpdate update;
+    bool wake = false;  ///< Whether its holder is to be woken.
   };
 
   // Supervisor::Client

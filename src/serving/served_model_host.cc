@@ -252,8 +252,12 @@ void ServedModel::on_events(const wire::Events& events) {
                   std::exchange(encoded_in_step_, 0));
   }
   pump();
-  // Last: who learns that his request has ended finds its place free.
-  for (Delivery& delivery : deliveries) delivery.to->push(std::move(delivery.update));
+  // Last: who learns that his request has ended finds its place free. And together: the thread that writes to
+  // the clients wakes once for the whole step.
+  for (Delivery& delivery : deliveries) delivery.wake = delivery.to->put(std::move(delivery.update));
+  for (const Delivery& delivery : deliveries) {
+    if (delivery.wake) delivery.to->wake();
+  }
   if (!broken.empty()) supervisor_.broken(broken);
 }
 

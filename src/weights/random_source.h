@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 
+#include "core/processors.h"
 #include "core/thread_pool.h"
 #include "weights/tensor_source.h"
 
@@ -20,7 +21,7 @@ namespace peregrine::weights {
 class RandomSource : public TensorSource {
  public:
   /// `dtype` is float32, float16 or bfloat16. Throws Error(kUnsupported) for others.
-  RandomSource(std::uint64_t seed, core::DType dtype, int threads = core::available_cpus());
+  RandomSource(std::uint64_t seed, core::DType dtype, int threads = core::default_threads());
 
   core::DType check(std::string_view name, std::span<const std::int64_t> shape) override;
   const StoredTensor& require(std::string_view name, std::span<const std::int64_t> shape) override;

@@ -1,14 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // The life of connections: slow and vanished clients, draining, ending.
+#include "http/connection.h"
+
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/strand.hpp>
+#include <memory>
 #include <optional>
 #include <thread>
+#include <vector>
 
 #include "http/client.h"
 #include "http/fake_service.h"
 #include "http/server.h"
+#include "http/shared.h"
 
 namespace peregrine::http {
 namespace {
@@ -189,6 +196,62 @@ TEST_F(Connections, ABodyWithAWorkerHoldsUpNobody) {
   EXPECT_TRUE(busy.read_answer().complete);
   EXPECT_TRUE(no_exchange_left());
   EXPECT_EQ(service.in_slow_handle, 2);
+}
+
+/// Texts become tokens in handle(): were that on a thread that writes, every stream would wait for it.
+TEST_F(Connections, NoBodyIsHandledByAThreadThatWrites) {
+  options.threads = 1;
+  start();
+  for (const std::size_t size : {1u, 1000u, 1'000'000u}) {
+    Client client(port());
+    ASSERT_TRUE(client.send(
+        fmt::format("POST /echo HTTP/1.1\r\nContent-Length: {}\r\n\r\n{}", size, std::string(size, 'x'))));
+    EXPECT_EQ(client.read_answer().status, 200);
+    EXPECT_NE(service.handled_on(), service.asked_on()) << size;
+  }
+}
+
+TEST_F(Connections, LongBodiesHoldUpNoShortOnes) {
+  options.threads = 1;
+  start();
+  service.slow_handle = true;
+  const std::string body(1'000'000, 'x');
+  std::vector<std::unique_ptr<Client>> busy;
+  for (int i = 0; i < 4; ++i) {  // more than there are workers
+    busy.push_back(std::make_unique<Client>(port()));
+    ASSERT_TRUE(busy.back()->send(
+        fmt::format("POST /echo HTTP/1.1\r\nContent-Length: {}\r\n\r\n{}", body.size(), body)));
+  }
+  ASSERT_TRUE(wait_until([&] { return service.in_slow_handle == 2; }));
+  Client other(port());
+  ASSERT_TRUE(other.send(kEcho));
+  EXPECT_EQ(other.read_answer().status, 200);
+  ASSERT_TRUE(other.send("POST /echo HTTP/1.1\r\nContent-Length: 5\r\n\r\nshort"));
+  EXPECT_EQ(other.read_answer().status, 200);
+  EXPECT_FALSE(service.released());
+  service.release();
+  for (const auto& client : busy) EXPECT_TRUE(client->read_answer().complete);
+}
+
+/// A step of a model gives a token to each of its streams: one task for all, not one each.
+TEST(WakeList, ThoseThatWakeTogetherAreDeliveredTogether) {
+  FakeService service;
+  Shared shared({}, service);
+  std::vector<std::shared_ptr<Connection>> connections;
+  std::vector<std::shared_ptr<Waker>> wakers;
+  for (int i = 0; i < 100; ++i) {
+    connections.push_back(std::make_shared<Connection>(
+        boost::asio::ip::tcp::socket(boost::asio::make_strand(shared.io)), shared));
+    wakers.push_back(std::make_shared<Waker>(*connections.back()));
+  }
+  for (int round = 0; round < 3; ++round) {
+    for (const auto& waker : wakers) waker->wake();
+    for (const auto& waker : wakers) waker->wake();
+    shared.io.restart();
+    EXPECT_EQ(shared.io.poll(), 1u) << "round " << round;
+    for (const auto& connection : connections) EXPECT_EQ(connection.use_count(), 1);
+  }
+  for (const auto& waker : wakers) waker->detach();
 }
 
 TEST_F(Connections, TooManyAreToldSo) {

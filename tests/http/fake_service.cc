@@ -13,12 +13,19 @@ using Next = std::function<State(api::Head&, std::string&)>;
 
 class FakeExchange : public api::Exchange {
  public:
-  FakeExchange(std::atomic<int>& count, Next next) : count_(count), next_(std::move(next)) { ++count_; }
+  FakeExchange(std::atomic<int>& count, std::atomic<std::thread::id>& thread, Next next)
+      : count_(count), thread_(thread), next_(std::move(next)) {
+    ++count_;
+  }
   ~FakeExchange() override { --count_; }
-  State next(api::Head& head, std::string& body) override { return next_(head, body); }
+  State next(api::Head& head, std::string& body) override {
+    thread_ = std::this_thread::get_id();
+    return next_(head, body);
+  }
 
  private:
   std::atomic<int>& count_;
+  std::atomic<std::thread::id>& thread_;
   Next next_;
 };
 
@@ -94,12 +101,15 @@ void FakeService::release() {
 
 std::unique_ptr<api::Exchange> FakeService::handle(api::HttpRequest request, std::function<void()> wake) {
   ++handled;
+  handled_on_ = std::this_thread::get_id();
   if (slow_handle && request.body.size() > (16u << 10)) {
     ++in_slow_handle;
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return released_.load(); });
   }
-  const auto make = [&](Next next) { return std::make_unique<FakeExchange>(exchanges, std::move(next)); };
+  const auto make = [&](Next next) {
+    return std::make_unique<FakeExchange>(exchanges, asked_on_, std::move(next));
+  };
   if (request.path == "/wait") {
     {
       const std::lock_guard lock(mutex_);

@@ -34,6 +34,9 @@ class FakeService : public api::Service {
 
   void release();
   bool released() const { return released_; }
+  /// The threads of the last handle() and the last Exchange::next().
+  std::thread::id handled_on() const { return handled_on_; }
+  std::thread::id asked_on() const { return asked_on_; }
   /// Has `function` called by another thread, soon.
   void later(std::function<void()> function);
 
@@ -52,6 +55,8 @@ class FakeService : public api::Service {
   std::vector<std::function<void()>> later_;
   std::vector<std::function<void()>> waiting_;  // wakes of /wait
   std::atomic<bool> released_{false};
+  std::atomic<std::thread::id> handled_on_{};
+  std::atomic<std::thread::id> asked_on_{};
   bool ending_ = false;
   std::thread thread_;
 };

@@ -94,6 +94,21 @@ TEST(Mailbox, WakesOnceUntilTaken) {
   EXPECT_EQ(wakes, 2);
 }
 
+TEST(Mailbox, WhoFillsManyWakesWhenAllAreFilled) {
+  int wakes = 0;
+  Mailbox mailbox(2, [&] { ++wakes; });
+  EXPECT_TRUE(mailbox.put(update(0, {1})));
+  EXPECT_FALSE(mailbox.put(update(1, {1}))) << "one wake is for both";
+  EXPECT_EQ(wakes, 0);
+  mailbox.wake();
+  EXPECT_EQ(wakes, 1);
+  std::vector<SequenceUpdate> updates;
+  mailbox.take(updates);
+  EXPECT_EQ(updates.size(), 2u);
+  EXPECT_TRUE(mailbox.put(update(1, {2})));
+  EXPECT_FALSE(Mailbox(1, nullptr).put(update(0, {1}))) << "nobody is to be woken";
+}
+
 TEST(Mailbox, FailureIsThrownForEver) {
   int wakes = 0;
   Mailbox mailbox(1, [&] { ++wakes; });

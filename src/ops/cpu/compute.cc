@@ -2,6 +2,7 @@
 #include "ops/cpu/compute.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "core/checked.h"
 #include "ops/device.h"
@@ -10,9 +11,32 @@ namespace peregrine::ops::cpu {
 
 static_assert(kCacheBlock == kBlockTokens && kSegment == kSegmentTokens);
 
+namespace {
+
+std::size_t count_processors(const std::vector<core::Core>& cores) {
+  std::size_t count = 0;
+  for (const core::Core& core : cores) count += core.processors.size();
+  return count;
+}
+
+}  // namespace
+
 Compute::Compute(int threads, const KernelTable& kernels)
-    : pool_(threads), kernels_(kernels), scratch_(threads) {
+    : Compute(threads, kernels, core::find_cores(core::allowed_processors())) {}
+
+Compute::Compute(int threads, const KernelTable& kernels, const std::vector<core::Core>& cores)
+    : pool_(threads, core::plan_seats(cores, threads)),
+      ranges_(threads),
+      has_spare_processor_(static_cast<std::size_t>(threads) < count_processors(cores)),
+      kernels_(kernels),
+      scratch_(threads) {
   reserve_scratch(kernels.linear_scratch);
+}
+
+void Compute::check_range(std::int64_t count, std::int64_t grain) {
+  require(grain >= 1 && count <= std::numeric_limits<std::uint32_t>::max(),
+          "for_each_range takes 1 to {} items, at least 1 at a time; {} were given, {} at a time",
+          std::numeric_limits<std::uint32_t>::max(), count, grain);
 }
 
 void Compute::reserve_scratch(std::size_t bytes) {

@@ -5,6 +5,7 @@
 #include <new>
 
 #include "core/error.h"
+#include "core/processors.h"
 #include "ops/cpu/compute.h"
 #include "ops/cpu/cpu_stream.h"
 #include "ops/cpu/isa.h"
@@ -19,10 +20,10 @@ constexpr int kMostThreads = 1024;
 
 int thread_count(int asked) {
   if (asked < 0 || asked > kMostThreads) {
-    core::fail(core::ErrorKind::kInvalidArgument, "threads must be 0 (all processors) to {}, not {}",
+    core::fail(core::ErrorKind::kInvalidArgument, "threads must be 0 (one for each core) to {}, not {}",
                kMostThreads, asked);
   }
-  return asked == 0 ? core::available_cpus() : asked;
+  return asked == 0 ? core::default_threads() : asked;
 }
 
 class CpuDevice final : public Device {
@@ -45,6 +46,8 @@ class CpuDevice final : public Device {
   std::unique_ptr<Stream> create_stream() override { return std::make_unique<CpuStream>(compute_); }
 
   std::unique_ptr<Weight> pack(std::span<const HostMatrix> parts, core::DType dtype, WeightUse use) override {
+    // The caller is one of the threads that write the weight first, and so decide in which node it lies.
+    const core::Seated seated(compute_.seat());
     return pack_weight(compute_, parts, dtype, use);
   }
 

@@ -8,7 +8,7 @@
 
 #include "core/checked.h"
 #include "core/error.h"
-#include "core/spin_wait.h"
+#include "core/processors.h"
 
 namespace peregrine::ops::cpu {
 namespace {
@@ -45,27 +45,31 @@ void CpuStream::host_for_each(void (*function)(void*, std::int64_t, int), void* 
 }
 
 void CpuStream::enqueue(const Operation& operation) {
-  const std::uint64_t index = enqueued_.load(std::memory_order_relaxed);
-  core::spin_wait(finished_, [index](std::uint64_t finished) { return index - finished < kCapacity; });
+  const std::uint64_t index = enqueued_.value();
+  // Once it is full, half of it must be free again, or there would be a wake-up for each operation.
+  if (index - finished_.value() >= kCapacity) {
+    finished_.wait(index - kCapacity / 2, compute_.has_spare_processor());
+  }
   ring_[index % kCapacity] = operation;
-  enqueued_.store(index + 1, std::memory_order_release);
-  enqueued_.notify_all();
+  enqueued_.advance(index + 1);
 }
 
-EventId CpuStream::record() { return enqueued_.load(std::memory_order_relaxed); }
+EventId CpuStream::record() { return enqueued_.value(); }
 
-bool CpuStream::done(EventId event) { return finished_.load(std::memory_order_acquire) >= event; }
+bool CpuStream::done(EventId event) { return finished_.value() >= event; }
 
 void CpuStream::wait(EventId event) {
-  core::spin_wait(finished_, [event](std::uint64_t finished) { return finished >= event; });
+  // Where every processor computes, a thread that spins takes time from those it waits for.
+  finished_.wait(event, compute_.has_spare_processor());
   if (!failed_.load(std::memory_order_acquire)) return;
   const std::scoped_lock lock(failure_mutex_);
   throw core::Error(core::ErrorKind::kInternal, failure_);
 }
 
 void CpuStream::dispatch() {
+  const core::Seated seated(compute_.seat());
   for (std::uint64_t index = 0;; ++index) {
-    core::spin_wait(enqueued_, [index](std::uint64_t enqueued) { return enqueued > index; });
+    enqueued_.wait(index + 1);
     const Operation& operation = ring_[index % kCapacity];
     const bool stop = std::holds_alternative<Stop>(operation);
     if (const auto* call = std::get_if<HostCall>(&operation)) {
@@ -84,8 +88,7 @@ void CpuStream::dispatch() {
         failed_.store(true, std::memory_order_release);
       }
     }
-    finished_.store(index + 1, std::memory_order_release);
-    finished_.notify_all();
+    finished_.advance(index + 1);
     if (stop) return;
   }
 }

@@ -8,15 +8,16 @@
 #include <variant>
 #include <vector>
 
+#include "core/progress.h"
 #include "ops/cpu/compute.h"
 #include "ops/cpu/operations.h"
 #include "ops/stream.h"
 
 namespace peregrine::ops::cpu {
 
-/// A ring of operations, and a thread that carries them out in order with all threads of the device. Where
-/// nothing is queued the thread spins for 50 us and then sleeps. Several streams of one device take turns
-/// operation by operation.
+/// A ring of operations, and a thread that carries them out in order with all threads of the device, of which
+/// it is the first (and has its seat). Where nothing is queued the thread spins for 50 us and then sleeps.
+/// Several streams of one device take turns operation by operation.
 ///
 /// After an operation failed, the stream carries out no other, except for functions of host() and
 /// host_for_each(), and events;
@@ -73,10 +74,10 @@ class CpuStream final : public Stream {
   Compute& compute_;
   Plans plans_;
   std::vector<Operation> ring_;
-  // Counts since creation; operation i lies at ring_[i % size]. Each on a cache line of its own.
-  alignas(64) std::atomic<std::uint64_t> enqueued_{0};
-  alignas(64) std::atomic<std::uint64_t> finished_{0};
-  alignas(64) std::atomic<bool> failed_{false};
+  // Counts since creation; operation i lies at ring_[i % size].
+  core::Progress enqueued_;
+  core::Progress finished_;
+  std::atomic<bool> failed_{false};
   std::mutex failure_mutex_;
   std::string failure_;
   std::thread thread_;

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "core/error.h"
+#include "core/processors.h"
 #include "core/thread_pool.h"
 #include "ops/cpu/isa.h"
 #include "ops/cpu/memory.h"
@@ -39,11 +40,11 @@ double fastest(core::ThreadPool& pool, Work work) {
 
 Limits measure_limits(int threads, const std::string& isa) {
   if (threads < 0 || threads > 1024) {
-    core::fail(core::ErrorKind::kInvalidArgument, "threads must be 0 (all processors) to 1024, not {}",
+    core::fail(core::ErrorKind::kInvalidArgument, "threads must be 0 (one for each core) to 1024, not {}",
                threads);
   }
   const KernelTable& kernels = kernels_for(isa);
-  core::ThreadPool pool(threads == 0 ? core::available_cpus() : threads);
+  core::ThreadPool pool(threads == 0 ? core::default_threads() : threads);
   Limits limits;
   limits.isa = kernels.name;
   limits.threads = pool.size();

@@ -18,7 +18,7 @@ struct Limits {
   double int8_rate = 0;  ///< Integer operations per second of int8 products with exact sums, likewise.
 };
 
-/// Measures with `threads` threads (0 = all processors) and the kernels of `isa` (empty = best): about a
+/// Measures with `threads` threads (0 = one for each core) and the kernels of `isa` (empty = best): about a
 /// second and 1 GiB of memory (the best of a few passes: neighbours on the machine only ever take away).
 /// Throws Error as ops::create_device.
 Limits measure_limits(int threads, const std::string& isa = "");
