@@ -47,11 +47,21 @@ class Variances {
     Rows steps(count, values.cols);
     for (std::int64_t r = 0; r < count; ++r) {
       for (std::int64_t i = 0; i < values.cols; ++i) {
-        const double value = values.row(first + r)[i];
-        steps.row(r)[i] = already_narrow(place, i) ? 0.0 : half_unit(value);
+        const double* row = values.row(first + r);
+        steps.row(r)[i] = types_.int8_cache          ? half_scale(row, i)
+                          : already_narrow(place, i) ? 0.0
+                                                     : half_unit(row[i]);
       }
     }
     return steps;
+  }
+
+  /// Half of the scale of the head that element `i` is in.
+  double half_scale(const double* row, std::int64_t i) const {
+    const std::int64_t head = i / config_.head_dim * config_.head_dim;
+    double largest = 0.0;
+    for (std::int64_t d = 0; d < config_.head_dim; ++d) largest = std::max(largest, std::abs(row[head + d]));
+    return largest / 127.0 / 2.0;
   }
 
   /// With bfloat16 arithmetic the projection's output is bfloat16, so that values, and what the rotation
@@ -75,13 +85,14 @@ class Variances {
     return std::sqrt(apart / size);
   }
 
-  /// Rows (counted from `first`) in groups whose members are closer than kUnit to the group's first one.
-  static std::vector<std::vector<std::int64_t>> alike(const Rows& values, std::int64_t first,
-                                                      std::int64_t count) {
+  /// Rows (counted from `first`) in groups whose members round in much the same way as the group's first one.
+  std::vector<std::vector<std::int64_t>> alike(const Rows& values, std::int64_t first,
+                                               std::int64_t count) const {
+    const double close = types_.int8_cache ? 8 * kUnit : kUnit;
     std::vector<std::vector<std::int64_t>> groups;
     for (std::int64_t r = 0; r < count; ++r) {
       const auto same = std::find_if(groups.begin(), groups.end(), [&](const auto& group) {
-        return distance(values, first + group.front(), first + r) < kUnit;
+        return distance(values, first + group.front(), first + r) < close;
       });
       if (same == groups.end()) {
         groups.push_back({r});
@@ -181,7 +192,8 @@ class Variances {
 }  // namespace
 
 bool is_rounded(NarrowTypes types, Place place) {
-  return types.compute || (types.cache && (place == Place::kKey || place == Place::kValue));
+  const bool cached = place == Place::kKey || place == Place::kValue;
+  return types.compute || ((types.cache || types.int8_cache) && cached);
 }
 
 double half_unit(double value) {
@@ -191,6 +203,9 @@ double half_unit(double value) {
 
 LogitBounds bound_logits(const Oracle& oracle, const OracleTrace& trace, std::int64_t position,
                          std::span<const std::int32_t> logits, std::size_t top, NarrowTypes types) {
+  if (types.int8_cache && (types.compute || types.cache)) {
+    throw std::invalid_argument("bound_logits: an int8 cache is analysed with float32 arithmetic");
+  }
   if (types.compute && !types.cache) {
     // A float32 cache would keep rotated keys that this analysis takes as rounded; nobody runs that.
     throw std::invalid_argument("bound_logits: bfloat16 arithmetic is analysed with a bfloat16 cache");
