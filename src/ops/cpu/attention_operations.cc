@@ -16,6 +16,10 @@ using core::DType;
 /// positions are a microsecond's reading or more.
 constexpr std::int64_t kLeastSegments = 8;
 
+/// Query vectors that an item has at least, where there are so many: keys and values come from memory once
+/// for all of them, and are widened once. With 18, Falcon-7B's 71 heads in float32 waited for memory.
+constexpr std::int64_t kLeastQueries = 36;
+
 /// States of segments that wait to be merged: as many segments at a time as this holds (but at least
 /// kLeastSegments). 8 MiB hold 32,768 positions of Falcon-7B's 71 heads, and stay within a few cores' L2.
 constexpr std::int64_t kStateBytes = 8 << 20;
@@ -123,12 +127,12 @@ class Attention {
             core::ceil_div<std::int64_t>(visible(sequence, last), kSegment)};
   }
 
-  /// Query vectors per item: enough items for the threads to share evenly, but several register tiles each,
-  /// where there are so many, since an item reads keys and values from memory once for all its tiles.
+  /// Query vectors per item: enough items for the threads to share evenly, but no fewer than pay.
   void cut_queries() {
     const std::int64_t tile = compute_.kernels().tile_tokens;
     const std::int64_t share = std::int64_t{args_.batch.rows} * args_.heads / (4 * compute_.threads());
-    const std::int64_t length = std::clamp<std::int64_t>(share / tile * tile, 3 * tile, kAttentionQueries);
+    const std::int64_t length =
+        std::clamp<std::int64_t>(share / tile * tile, kLeastQueries, kAttentionQueries);
     const std::int32_t* starts = ints(args_.batch.sequence_starts);
     plans_.attention.resize(static_cast<std::size_t>(args_.batch.sequences));
     for (std::int64_t s = 0; s < args_.batch.sequences; ++s) {

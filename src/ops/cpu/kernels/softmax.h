@@ -61,10 +61,22 @@ inline float make_scores(const AttentionTask& task, const Segment& segment, floa
                          const Bias& bias) {
   Vector top = splat(-kInfinity);
   const Vector scale = splat(task.scale);
-  for (std::int64_t i = 0; i < visible.valid; i += 16) {
+  const auto scaled = [&](std::int64_t i) PEREGRINE_LAMBDA {
     Vector score = load(scores + i);
     if constexpr (kScaled) score = mul(score, load(segment.pieces[i / kCacheBlock] + task.scale_bytes));
-    score = mul(score, scale);
+    return mul(score, scale);
+  };
+  const auto keep = [&](std::int64_t i, Vector score) PEREGRINE_LAMBDA {
+    top = max(score, top);  // a score that is no number leaves the maximum as it is
+    store(scores + i, score);
+  };
+  std::int64_t i = 0;
+  const bool plain = task.soft_cap <= 0 && bias.slope == nullptr && bias.distance == nullptr;
+  if (plain && visible.begin == 0) {
+    for (; i + 16 <= visible.valid; i += 16) keep(i, scaled(i));
+  }
+  for (; i < visible.valid; i += 16) {
+    Vector score = scaled(i);
     if (task.soft_cap > 0) score = soft_cap(task.soft_cap, score);
     const std::int64_t position = segment.start + i;
     if (bias.slope != nullptr) score = add(score, position_bias(task, *bias.slope, position));
@@ -73,8 +85,7 @@ inline float make_scores(const AttentionTask& task, const Segment& segment, floa
     }
     if (visible.valid - i < 16) score = select(first_lanes(visible.valid - i), score, splat(-kInfinity));
     if (i < visible.begin) score = select(first_lanes(visible.begin - i), splat(-kInfinity), score);
-    top = max(score, top);  // a score that is no number leaves the maximum as it is
-    store(scores + i, score);
+    keep(i, score);
   }
   return max_lanes(top);
 }
