@@ -59,6 +59,20 @@ std::optional<core::DType> parse_dtype(const Setting& setting) {
   return dtype;
 }
 
+/// float16 and the 8-bit floats of LMI's vLLM are known, but no cache here is made of them.
+std::optional<core::DType> parse_cache_dtype(const Setting& setting) {
+  constexpr std::string_view kAllowed = "auto, float32 (fp32), bfloat16 (bf16) or int8";
+  if (setting.value == "int8") return core::DType::kI8;
+  const auto dtype = core::parse_float_dtype(setting.value);
+  if (dtype == core::DType::kF16 || setting.value.starts_with("fp8")) {
+    fail(ErrorKind::kUnsupported, "{}={} ({}) is not supported; use {}", setting.key,
+         core::quoted(setting.value), setting.origin, kAllowed);
+  }
+  if (setting.value.empty() || setting.value == "auto") return std::nullopt;
+  if (!dtype) refuse(setting, kAllowed);
+  return dtype;
+}
+
 OutputFormatter parse_formatter(const Setting& setting) {
   if (setting.value.empty()) return OutputFormatter::kAuto;
   if (setting.value == "json") return OutputFormatter::kJson;
@@ -192,7 +206,7 @@ constexpr std::array kKnownOptions = {
     KnownOption{"option.compute_dtype",
                 [](const Setting& s, ModelOptions& o) { o.compute_dtype = parse_dtype(s); }},
     KnownOption{"option.kv_cache_dtype",
-                [](const Setting& s, ModelOptions& o) { o.kv_cache_dtype = parse_dtype(s); }},
+                [](const Setting& s, ModelOptions& o) { o.kv_cache_dtype = parse_cache_dtype(s); }},
     KnownOption{"option.max_rolling_batch_size",
                 [](const Setting& s, ModelOptions& o) { o.max_rolling_batch_size = parse_int32(s, 1, 4096); }},
     KnownOption{"option.max_rolling_batch_prefill_tokens",

@@ -20,8 +20,8 @@ using core::fail;
 
 void check_types(const DecoderTypes& types, const ops::Device& device) {
   check_arithmetic(types.weights, types.compute, device);
-  if (types.cache != DType::kF32 && types.cache != DType::kBF16) {
-    fail(ErrorKind::kUnsupported, "a KV cache of type {} is not supported; use float32 or bfloat16",
+  if (!ops::is_cache_type(types.cache)) {
+    fail(ErrorKind::kUnsupported, "a KV cache of type {} is not supported; use float32, bfloat16 or int8",
          core::to_string(types.cache));
   }
 }

@@ -114,7 +114,9 @@ enum class RotaryStyle : std::uint8_t {
 
 /// Rotates queries in place, and writes rotated keys, and values, to the cache at each row's position. Before
 /// they are rotated, queries, keys and values are clipped, and then every head of the queries and of the keys
-/// is normalised over its width, where that is asked for. All of it happens in float32 and is rounded once.
+/// is normalised over its width, where that is asked for. All of it happens in float32 and is rounded once:
+/// queries to their type, keys and values from float32 to what the cache stores (see KvCacheSpec).
+/// Rotated, a pair (x, y) is (x cos - y sin, y cos + x sin), each product and each sum rounded.
 struct RotateAndStoreArgs {
   Batch batch;
   Matrix qkv;  ///< [rows, (heads + 2 kv_heads) * head_dim]: all query heads, all key heads, all value heads.
@@ -138,6 +140,10 @@ struct RotateAndStoreArgs {
 /// values are read as the cache stores them. score = soft_cap(scale * (q . k)) + bias of the key's position
 /// or distance. With bfloat16 queries each probability is rounded to bfloat16 before it weighs a value, and
 /// the sum they are divided by is that of the rounded ones.
+///
+/// With an int8 cache the sums are over the integers, widened to float32, and the scales come in once each: q
+/// . k is (q . integers) * the key's scale, and what weighs a value's integers is the probability (rounded as
+/// above) * the value's scale. Queries, scores, weights and sums stay in float32.
 struct AttentionArgs {
   Batch batch;
   Matrix queries;  ///< [rows, heads * head_dim] float32 or bfloat16.

@@ -84,13 +84,26 @@ inline constexpr std::int32_t kBlockTokens = 16;
 /// kBlockTokens.
 inline constexpr std::int32_t kSegmentTokens = 128;
 
+/// How keys and values are stored: float32, bfloat16 (rounded to nearest even) or int8.
+///
+/// In int8 every key and every value of a position and head is 8-bit integers with one float32 scale: scale =
+/// (largest magnitude) / 127, and each element is x / scale (both divisions in float32) rounded to the
+/// nearest integer, ties to even: within -127 to 127. It is read as integer * scale, which is at most scale /
+/// 2 off (and float32's rounding). Where the scale would be below 2^-126 it is 0 and all elements are 0.
+/// Where an element is infinite or no number, the scale is no number: so is all that is computed from this
+/// key or value, and nothing else.
 struct KvCacheSpec {
   std::int32_t layers = 0;
   std::int32_t kv_heads = 0;
   std::int32_t head_dim = 0;
-  core::DType dtype = core::DType::kF32;  ///< float32 or bfloat16.
+  core::DType dtype = core::DType::kF32;  ///< float32, bfloat16 or int8.
   std::int32_t blocks = 0;
 };
+
+/// Whether every device has KV caches of this type.
+constexpr bool is_cache_type(core::DType dtype) {
+  return dtype == core::DType::kF32 || dtype == core::DType::kBF16 || dtype == core::DType::kI8;
+}
 
 /// Keys and values of `spec.blocks` blocks for all layers, in a device's own layout. Memory is reserved at
 /// creation; on the host's memory it is committed as blocks are first written. Must not outlive its device.

@@ -93,6 +93,22 @@ TEST_F(ModelOptionsTest, WrongValuesAreRefusedByName) {
   EXPECT_THAT(refusal("option.rolling_batch=vlm", invalid), AllOf(HasSubstr("vlm"), HasSubstr("vllm")));
   EXPECT_THAT(refusal("engine=TensorFlow", invalid), AllOf(HasSubstr("engine"), HasSubstr("DeepSpeed")));
   EXPECT_THAT(refusal("option.output_formatter=xml", invalid), HasSubstr("jsonlines"));
+  EXPECT_THAT(refusal("option.kv_cache_dtype=int4", invalid),
+              AllOf(HasSubstr("option.kv_cache_dtype"), HasSubstr("int4"), HasSubstr("int8")));
+}
+
+TEST_F(ModelOptionsTest, TypesOfTheCache) {
+  const auto type = [&](const std::string& name) {
+    return read("option.kv_cache_dtype=" + name).kv_cache_dtype;
+  };
+  EXPECT_EQ(type("auto"), std::nullopt);
+  EXPECT_EQ(type("fp32"), core::DType::kF32);
+  EXPECT_EQ(type("bf16"), core::DType::kBF16);
+  EXPECT_EQ(type("int8"), core::DType::kI8);
+  for (const char* name : {"fp8", "fp8_e4m3", "fp8_e5m2", "fp16"}) {
+    EXPECT_THAT(refusal(std::string("option.kv_cache_dtype=") + name, core::ErrorKind::kUnsupported),
+                AllOf(HasSubstr("option.kv_cache_dtype"), HasSubstr(name), HasSubstr("int8")));
+  }
 }
 
 TEST_F(ModelOptionsTest, MisspeltKeysGetASuggestion) {

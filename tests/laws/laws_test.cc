@@ -22,6 +22,7 @@ struct Types {
   std::optional<core::DType> weights;
   core::DType compute;
   core::Quantization quantization = core::Quantization::kNone;
+  std::optional<core::DType> cache = std::nullopt;  ///< Nothing: as the arithmetic.
 };
 
 constexpr Types kFloat32{"float32", std::nullopt, core::DType::kF32};
@@ -29,11 +30,13 @@ constexpr Types kBFloat16{"bfloat16", core::DType::kBF16, core::DType::kBF16};
 constexpr Types kInt8{"int8", std::nullopt, core::DType::kF32, core::Quantization::kInt8};
 constexpr Types kInt8BFloat16{"int8_bfloat16", core::DType::kBF16, core::DType::kBF16,
                               core::Quantization::kInt8};
+constexpr Types kInt8Cache{"int8_cache", core::DType::kBF16, core::DType::kBF16, core::Quantization::kNone,
+                           core::DType::kI8};
 
 model::LoadOptions load_options(const Types& types) {
   return {.weights = types.weights,
           .compute = types.compute,
-          .cache = types.compute,
+          .cache = types.cache.value_or(types.compute),
           .quantization = types.quantization,
           .progress = {},
           .random_seed = 3};
@@ -112,6 +115,8 @@ std::vector<LawCase> small_cases() {
       for (const Types& types : {kInt8, kInt8BFloat16}) cases.push_back({model, device, types});
     }
     cases.push_back({"falcon_7b_fp16", device, kFloat32});
+    cases.push_back({"llama_gqa", device, kInt8Cache});
+    cases.push_back({"t5_v1_1", device, {"int8_cache", std::nullopt, core::DType::kF32, core::Quantization::kNone, core::DType::kI8}});
     // A shared expert, more of the others.
     cases.push_back(
         {"qwen1.5-moe-a2.7b:layers=2,vocab=211,hidden=64,heads=4,kv_heads=2,experts=9,"
@@ -167,6 +172,7 @@ std::vector<LawCase> real_width_cases() {
     if (isa == "avx2" || isa == "avx512")
       cases.push_back({falcon, {"cpu", isa}, {"float32", core::DType::kF32, core::DType::kF32}});
   }
+  cases.push_back({falcon, {"cpu", ops::available_isas().back()}, kInt8Cache});
   const std::string experts = "mixtral-8x7b:layers=1,vocab=1031,intermediate=1024";
   for (const Types& types : {kBFloat16, kInt8BFloat16}) {
     cases.push_back({experts, {"cpu", ops::available_isas().back()}, types});

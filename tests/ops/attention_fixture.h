@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <numeric>
+#include <span>
 #include <vector>
 
 #include "ops/support.h"
@@ -16,6 +17,10 @@ struct KeysValues {
   HostData keys;
   HostData values;
 };
+
+/// A head as it is read back from a cache of `dtype`. In 8 bits an element is an integer times a scale, whose
+/// product is rounded here, and nowhere in a device.
+std::vector<float> as_cached(std::span<const float> head, DType dtype);
 
 /// Puts sequences into a cache whose blocks are handed out in a shuffled order.
 class AttentionFixture : public DeviceTest {
@@ -71,14 +76,20 @@ class AttentionFixture : public DeviceTest {
     for (std::size_t s = 0; s < lengths.size(); ++s) {
       KeysValues part{{spec.dtype, lengths[s], kv_width, {}}, {spec.dtype, lengths[s], kv_width, {}}};
       for (std::int64_t row = host.starts[s]; row < host.starts[s + 1]; ++row) {
-        for (std::int64_t i = 0; i < kv_width; ++i) {
-          part.keys.values.push_back(as_stored(data.at(row, width - 2 * kv_width + i), spec.dtype));
-          part.values.values.push_back(as_stored(data.at(row, width - kv_width + i), spec.dtype));
+        for (std::int64_t i = 0; i < kv_width; i += spec.head_dim) {
+          const float* key = &data.values[row * width + width - 2 * kv_width + i];
+          append(part.keys, as_cached({key, static_cast<std::size_t>(spec.head_dim)}, spec.dtype));
+          append(part.values,
+                 as_cached({key + kv_width, static_cast<std::size_t>(spec.head_dim)}, spec.dtype));
         }
       }
       stored.push_back(std::move(part));
     }
     return stored;
+  }
+
+  static void append(HostData& to, const std::vector<float>& head) {
+    to.values.insert(to.values.end(), head.begin(), head.end());
   }
 
   std::unique_ptr<KvCache> cache_;

@@ -109,7 +109,7 @@ INSTANTIATE_TEST_SUITE_P(Devices, AttentionLengths, ::testing::ValuesIn(device_c
 
 TEST_P(AttentionLengths, EveryRowSeesItsWholeText) {
   for (const DType compute : {DType::kF32, DType::kBF16}) {
-    for (const DType cache : {DType::kF32, DType::kBF16}) {
+    for (const DType cache : {DType::kF32, DType::kBF16, DType::kI8}) {
       check({.compute = compute, .cache = cache}, whole(), lengths_);
     }
   }
@@ -157,8 +157,9 @@ TEST_P(AttentionLengths, RowsSeeAnotherText) {
 
 // Behind the last position that is seen, blocks hold whatever was there before.
 TEST_P(AttentionLengths, WhatLiesBehindALengthIsNotRead) {
-  for (const DType type : {DType::kF32, DType::kBF16}) {
-    const Shape shape{.compute = type, .cache = type, .distance_limit = 9};
+  for (const DType cache : {DType::kF32, DType::kBF16, DType::kI8}) {
+    const DType type = cache == DType::kI8 ? DType::kF32 : cache;
+    const Shape shape{.compute = type, .cache = cache, .distance_limit = 9};
     store(shape);
     const std::vector<std::int32_t> lengths = {1, 1, 3, 16, 100, 127, 128, 131};
     const HostBatch host(rows_of({{0, 1}, {0, 15}, {5, 2}, {0, 3}, {0, 1}, {4, 9}, {0, 2}, {0, 7}}));
@@ -185,14 +186,15 @@ TEST_P(AttentionLengths, WhatLiesBehindALengthIsNotRead) {
     const DeviceMatrix keys_values = make_matrix(nothing);
     stream_->rotate_and_store(
         {batch(HostBatch(behind)), keys_values, 0, {}, {}, RotaryStyle::kHalves, cache_.get(), 1});
-    EXPECT_EQ(attend(), before) << core::to_string(type);
+    EXPECT_EQ(attend(), before) << core::to_string(cache);
   }
 }
 
 TEST_P(AttentionLengths, NeighboursAndThreadsChangeNothing) {
-  for (const DType type : {DType::kF32, DType::kBF16}) {
+  for (const DType cache : {DType::kF32, DType::kBF16, DType::kI8}) {
+    const DType type = cache == DType::kI8 ? DType::kBF16 : cache;
     for (const bool encoder : {true, false}) {
-      const Shape shape{.heads = 6, .kv_heads = 3, .compute = type, .cache = type, .distance_limit = 40};
+      const Shape shape{.heads = 6, .kv_heads = 3, .compute = type, .cache = cache, .distance_limit = 40};
       store(shape);
       const std::int64_t width = std::int64_t{shape.heads} * shape.head_dim;
       const HostBatch all(rows_of(whole()));
@@ -216,7 +218,7 @@ TEST_P(AttentionLengths, NeighboursAndThreadsChangeNothing) {
           const std::vector<float> alone =
               attend(HostBatch({{row, count, tables_[s]}}), first, {lengths_[s]});
           EXPECT_TRUE(std::equal(alone.begin(), alone.end(), together.begin() + first * width))
-              << count << " rows of text " << s << " in " << core::to_string(type);
+              << count << " rows of text " << s << " in " << core::to_string(cache);
         }
       }
     }

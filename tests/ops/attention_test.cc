@@ -9,6 +9,10 @@
 namespace peregrine::ops::testing {
 namespace {
 
+/// What 8 bits add to the relative error of a product: its scale comes in separately, which is one rounding,
+/// and is multiplied in float32 by as_cached(), which is another.
+double scale_error(const HostData& cached) { return cached.dtype == DType::kI8 ? 2 * kUnit32 : 0; }
+
 /// The first position that a query at position `last` sees.
 std::int32_t first_seen(std::int32_t last, const ScoreOptions& options) {
   return options.window > 0 ? std::max(0, last + 1 - options.window) : 0;
@@ -43,7 +47,8 @@ std::vector<Expected> scores_oracle(const float* query, std::int32_t head, std::
       const std::int32_t distance = std::clamp(position - options.position, -limit, limit);
       bias = options.distance_bias[head * (2 * limit + 1) + limit + distance];
     }
-    Expected score{dot * options.scale, options.scale * (sum_error(head_dim) + 2 * kUnit32) * magnitude};
+    Expected score{dot * options.scale,
+                   options.scale * (sum_error(head_dim) + 2 * kUnit32 + scale_error(cache.keys)) * magnitude};
     if (options.soft_cap > 0) {
       // Its slope is at most 1. The division's rounding, and 12 u for the function and the product.
       score.error += kUnit32 * std::abs(score.value);
@@ -58,6 +63,19 @@ std::vector<Expected> scores_oracle(const float* query, std::int32_t head, std::
 }
 
 }  // namespace
+
+std::vector<float> as_cached(std::span<const float> head, DType dtype) {
+  std::vector<float> values(head.begin(), head.end());
+  if (dtype != DType::kI8) {
+    for (float& value : values) value = as_stored(value, dtype);
+    return values;
+  }
+  float largest = 0;
+  for (const float value : head) largest = std::max(largest, std::abs(value));
+  const float scale = largest / 127.0f;
+  for (float& value : values) value = scale < 0x1p-126f ? 0.0f : std::nearbyint(value / scale) * scale;
+  return values;
+}
 
 /// With p the exact probabilities and eta_j the relative error of exp(score_j - maximum), the quotient moves
 /// by sum_j p_j (v_j - out) eta_j in first order. eta is the score's error, that of exp (8 u), and of its
@@ -81,7 +99,7 @@ std::vector<Expected> attention_oracle(const float* query, std::int32_t head, st
   const double probability_error = compute == DType::kBF16 ? unit(DType::kBF16) : 0;
   const auto seen = static_cast<std::int32_t>(scores.size());
   const std::int32_t first = last + 1 - seen;
-  const double g = sum_error(seen) + 4 * kUnit32;
+  const double g = sum_error(seen) + 4 * kUnit32 + scale_error(cache.values);
 
   std::vector<Expected> out;
   for (std::int32_t i = 0; i < head_dim; ++i) {
@@ -174,7 +192,7 @@ INSTANTIATE_TEST_SUITE_P(Devices, AttentionTest, ::testing::ValuesIn(device_case
 
 TEST_P(AttentionTest, EveryPairOfTypes) {
   for (const DType compute : {DType::kF32, DType::kBF16}) {
-    for (const DType cache : {DType::kF32, DType::kBF16}) {
+    for (const DType cache : {DType::kF32, DType::kBF16, DType::kI8}) {
       check({.heads = 6,
              .kv_heads = 2,
              .head_dim = 32,
@@ -198,13 +216,23 @@ TEST_P(AttentionTest, HeadShapesOfRealAndOddModels) {
   check({.heads = 5, .kv_heads = 5, .head_dim = 20, .scores = {.scale = 0.3}});
   check({.heads = 2, .kv_heads = 1, .head_dim = 6, .scores = {.scale = 1.0}});
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
-    check({.heads = 4,
-           .kv_heads = 2,
-           .head_dim = 33,
-           .compute = dtype,
-           .cache = dtype,
-           .scores = {.scale = 0.2}});
+    for (const DType cache : {dtype, DType::kI8}) {
+      for (const std::int32_t head_dim : {33, 7, 1}) {
+        check({.heads = 4,
+               .kv_heads = 2,
+               .head_dim = head_dim,
+               .compute = dtype,
+               .cache = cache,
+               .scores = {.scale = 0.2}});
+      }
+    }
   }
+  check({.heads = 71,
+         .kv_heads = 1,
+         .head_dim = 64,
+         .compute = DType::kBF16,
+         .cache = DType::kI8,
+         .scores = {.scale = 0.125}});
 }
 
 // Large scores: the softmax is close to a maximum, and must not overflow.
@@ -218,6 +246,7 @@ TEST_P(AttentionTest, Alibi) {
       ScoreOptions scores{
           .scale = 0.125, .slopes = slopes(8), .alibi_scale = alibi_scale, .alibi_in_bfloat16 = bfloat16};
       check({.heads = 8, .kv_heads = 8, .head_dim = 24, .scores = scores});
+      check({.heads = 8, .kv_heads = 2, .head_dim = 24, .cache = DType::kI8, .scores = scores});
       scores.slopes = {0.7071067f, 0.3333f, 0.011f, 0.9f};
       check({.heads = 4, .kv_heads = 1, .head_dim = 16, .scores = scores});
     }
@@ -227,11 +256,11 @@ TEST_P(AttentionTest, Alibi) {
 // Windows within a segment, across its border, as long as one, and longer than any sequence.
 TEST_P(AttentionTest, SlidingWindow) {
   for (const std::int32_t window : {1, 2, 15, 17, 64, 127, 128, 129, 200, 1000}) {
-    for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    for (const DType dtype : {DType::kF32, DType::kBF16, DType::kI8}) {
       check({.heads = 4,
              .kv_heads = 2,
              .head_dim = 24,
-             .compute = dtype,
+             .compute = dtype == DType::kI8 ? DType::kF32 : dtype,
              .cache = dtype,
              .scores = {.scale = 0.3, .window = window}});
     }
@@ -280,7 +309,7 @@ TEST_P(AttentionTest, SingleKeyGivesItsValueExactly) {
 }
 
 TEST_P(AttentionTest, CopiedBlocksAttendAsTheirSources) {
-  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kI8}) {
     make_cache({.layers = 3, .kv_heads = 2, .head_dim = 24, .dtype = dtype}, {40, 20});
     for (const std::int32_t layer : {0, 1, 2}) fill(layer, 2, {40, 20}, DType::kF32);
     const DeviceMatrix queries = make_matrix(random_data(random_, 2, 48, DType::kF32));

@@ -128,9 +128,10 @@ TEST_P(DeviceCommon, TooMuchMemoryIsAnError) {
 }
 
 TEST_P(DeviceCommon, BlockBytesHoldKeysAndValues) {
-  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kI8}) {
     const KvCacheSpec spec{.layers = 3, .kv_heads = 5, .head_dim = 20, .dtype = dtype, .blocks = 7};
-    const std::size_t least = 3 * 2 * 16 * 5 * 20 * core::size_of(dtype);
+    const std::size_t scale = dtype == DType::kI8 ? sizeof(float) : 0;
+    const std::size_t least = 3 * 2 * 16 * 5 * (20 * core::size_of(dtype) + scale);
     EXPECT_GE(device_->kv_block_bytes(spec), least);
     EXPECT_LE(device_->kv_block_bytes(spec), 4 * least);
     KvCacheSpec more = spec;

@@ -69,6 +69,7 @@ class LayerInvariance : public AttentionFixture {
 
   struct Parameters {
     DType compute;
+    DType cache = DType::kF32;
     std::int32_t window = 0;
     float soft_cap = 0;
     HostData norm = {};
@@ -98,8 +99,7 @@ class LayerInvariance : public AttentionFixture {
     std::vector<std::int32_t> lengths;
     for (const HostData& tokens : parameters.tokens)
       lengths.push_back(static_cast<std::int32_t>(tokens.rows));
-    make_cache({.layers = 1, .kv_heads = kKvHeads, .head_dim = kHeadDim, .dtype = parameters.compute},
-               lengths);
+    make_cache({.layers = 1, .kv_heads = kKvHeads, .head_dim = kHeadDim, .dtype = parameters.cache}, lengths);
     const auto qkv = pack(parameters.qkv, parameters.compute);
     const auto project = pack(parameters.project, parameters.compute);
     std::vector<std::int32_t> at(lengths.size(), 0);
@@ -186,12 +186,16 @@ TEST_P(LayerInvariance, NeighboursChunksAndThreadsChangeNothing) {
   const std::vector<std::int32_t> lengths = {150, 1, 33, 129};
   struct Form {
     DType compute;
+    DType cache;
     std::int32_t window;
     float soft_cap;
   };
-  for (const auto [compute, window, soft_cap] : {Form{DType::kF32, 0, 0.0f}, Form{DType::kBF16, 0, 0.0f},
-                                                 Form{DType::kF32, 21, 2.0f}, Form{DType::kBF16, 21, 2.0f}}) {
+  constexpr DType kF32 = DType::kF32, kBF16 = DType::kBF16, kI8 = DType::kI8;
+  for (const auto [compute, cache, window, soft_cap] :
+       {Form{kF32, kF32, 0, 0.0f}, Form{kBF16, kBF16, 0, 0.0f}, Form{kF32, kF32, 21, 2.0f},
+        Form{kBF16, kBF16, 21, 2.0f}, Form{kF32, kI8, 0, 0.0f}, Form{kBF16, kI8, 21, 2.0f}}) {
     Parameters parameters = random_parameters(compute, lengths);
+    parameters.cache = cache;
     parameters.window = window;
     parameters.soft_cap = soft_cap;
     const auto expected = run(parameters, alone(lengths), 1);

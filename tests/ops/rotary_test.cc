@@ -30,37 +30,6 @@ class RotaryTest : public AttentionFixture {
 
   static double turned(double x, double y, double cosine, double sine) { return x * cosine - y * sine; }
 
-  /// Whether rounding `value` to `dtype` may go either way after float32 errors of relative size 2^-21.
-  static bool ambiguous(double value, double magnitude, DType dtype) {
-    const double slack = magnitude * 0x1p-21;
-    return as_stored(static_cast<float>(value - slack), dtype) !=
-           as_stored(static_cast<float>(value + slack), dtype);
-  }
-
-  /// Random rows of qkv; keys are drawn again until their rotated elements are clear of rounding ties in the
-  /// cache's type, so that what the cache must hold is known exactly (but in float32, where the bound covers
-  /// it).
-  HostData make_qkv(const Case& c, const HostData& cosines, const HostData& sines) {
-    HostData qkv = random_data(random_, cosines.rows, (kHeads + 2 * kKvHeads) * c.head_dim, c.compute);
-    std::normal_distribution<float> normal;
-    for (std::int64_t row = 0; row < qkv.rows && c.cache != DType::kF32; ++row) {
-      for (std::int32_t head = kHeads; head < kHeads + kKvHeads; ++head) {
-        for (std::int32_t i = 0; i < c.half; ++i) {
-          float& x = qkv.at(row, head * c.head_dim + pair(c, i).first);
-          float& y = qkv.at(row, head * c.head_dim + pair(c, i).second);
-          const double cosine = cosines.at(row, i);
-          const double sine = sines.at(row, i);
-          while (ambiguous(turned(x, y, cosine, sine), std::abs(x) + std::abs(y), c.cache) ||
-                 ambiguous(turned(y, x, cosine, -sine), std::abs(x) + std::abs(y), c.cache)) {
-            x = as_stored(normal(random_), c.compute);
-            y = as_stored(normal(random_), c.compute);
-          }
-        }
-      }
-    }
-    return qkv;
-  }
-
   /// One head after rotation. Bound: two products and a sum, each one rounding.
   static std::vector<Expected> rotated(const Case& c, const HostData& qkv, std::int64_t row,
                                        std::int32_t head, const HostData& cosines, const HostData& sines) {
@@ -74,6 +43,21 @@ class RotaryTest : public AttentionFixture {
       const double sine = sines.at(row, i);
       out[first] = {turned(x, y, cosine, sine), 2 * kUnit32 * (std::abs(x * cosine) + std::abs(y * sine))};
       out[second] = {turned(y, x, cosine, -sine), 2 * kUnit32 * (std::abs(y * cosine) + std::abs(x * sine))};
+    }
+    return out;
+  }
+
+  /// The same in float32, each product and each sum rounded: what it is to the bit.
+  static std::vector<float> rotated_exactly(const Case& c, const HostData& qkv, std::int64_t row,
+                                            std::int32_t head, const HostData& cosines,
+                                            const HostData& sines) {
+    const auto first_element = qkv.values.begin() + row * qkv.cols + head * c.head_dim;
+    std::vector<float> out(first_element, first_element + c.head_dim);
+    for (std::int32_t i = 0; i < c.half; ++i) {
+      const auto [first, second] = pair(c, i);
+      const float x = out[first], y = out[second];
+      out[first] = x * cosines.at(row, i) - y * sines.at(row, i);
+      out[second] = y * cosines.at(row, i) + x * sines.at(row, i);
     }
     return out;
   }
@@ -92,7 +76,7 @@ class RotaryTest : public AttentionFixture {
         sines.values.push_back(std::sin(0.37f * host.positions[row] / (i + 1)));
       }
     }
-    const HostData data = make_qkv(c, cosines, sines);
+    const HostData data = random_data(random_, host.rows(), (kHeads + 2 * kKvHeads) * c.head_dim, c.compute);
     const DeviceMatrix qkv = make_matrix(data, 2);
     const DeviceMatrix cosine_matrix = make_matrix(cosines, 1);
     const DeviceMatrix sine_matrix = make_matrix(sines, 1);
@@ -118,9 +102,11 @@ class RotaryTest : public AttentionFixture {
     for (std::int64_t row = 0; row < data.rows; ++row) {
       for (std::int32_t head = 0; head < kHeads; ++head) {
         const std::vector<Expected> part = rotated(c, data, row, head, cosines, sines);
+        const std::vector<float> exact = rotated_exactly(c, data, row, head, cosines, sines);
         for (std::int32_t i = 0; i < c.head_dim; ++i) {
           queries.push_back(found.at(row, head * c.head_dim + i));
           const bool turned_element = part[i].error > 0;
+          ASSERT_EQ(queries.back(), as_stored(exact[i], c.compute)) << "row " << row << ", element " << i;
           expected.push_back(turned_element ? part[i].stored_as(c.compute) : part[i]);
         }
       }
@@ -142,12 +128,9 @@ class RotaryTest : public AttentionFixture {
     for (std::int32_t row = 0; row < host.rows(); ++row) {
       KeysValues& part = stored[host.row_sequence[row]];
       for (std::int32_t head = kHeads; head < kHeads + kKvHeads; ++head) {
-        for (const Expected& key : rotated(c, data, row, head, cosines, sines)) {
-          part.keys.values.push_back(as_stored(static_cast<float>(key.value), c.cache));
-        }
-      }
-      for (std::int64_t i = 0; i < kv_width; ++i) {
-        part.values.values.push_back(as_stored(data.at(row, (kHeads + kKvHeads) * c.head_dim + i), c.cache));
+        append(part.keys, as_cached(rotated_exactly(c, data, row, head, cosines, sines), c.cache));
+        const float* value = &data.values[row * data.cols + (head + kKvHeads) * c.head_dim];
+        append(part.values, as_cached({value, static_cast<std::size_t>(c.head_dim)}, c.cache));
       }
     }
     const HostData queries = random_data(random_, host.rows(), kHeads * c.head_dim, DType::kF32);
@@ -178,9 +161,11 @@ INSTANTIATE_TEST_SUITE_P(Devices, RotaryTest, ::testing::ValuesIn(device_cases()
 TEST_P(RotaryTest, RotatesQueriesAndStoresKeysAndValues) {
   for (const RotaryStyle style : {RotaryStyle::kHalves, RotaryStyle::kPairs}) {
     for (const DType compute : {DType::kF32, DType::kBF16}) {
-      for (const DType cache : {DType::kF32, DType::kBF16}) {
+      for (const DType cache : {DType::kF32, DType::kBF16, DType::kI8}) {
         check({style, 32, 16, compute, cache});
         check({style, 24, 3, compute, cache});  // partial
+        check({style, 50, 25, compute, cache});
+        check({style, 7, 3, compute, cache});
       }
     }
     check({style, 64, 32, DType::kF32, DType::kF32});

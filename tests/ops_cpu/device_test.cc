@@ -66,6 +66,10 @@ TEST(CpuDevice, KvBlocksHaveTheSizeTheirSpecificationGives) {
   // Keys padded to even, values to 16 dimensions.
   EXPECT_EQ(harness.device->kv_block_bytes({.layers = 1, .kv_heads = 2, .head_dim = 7, .dtype = DType::kF32}),
             2u * 16 * 4 * (8 + 16));
+  // And in 8 bits a scale for each.
+  EXPECT_EQ(
+      harness.device->kv_block_bytes({.layers = 32, .kv_heads = 1, .head_dim = 64, .dtype = DType::kI8}),
+      32u * 2 * 16 * (64 + 4));
   EXPECT_THAT(message_of(
                   [&] {
                     harness.device->create_kv_cache(

@@ -43,7 +43,7 @@ class Variances {
 
  private:
   /// The share of a row's size within which others round in much the same way.
-  double alike_within() const { return types_.int8 ? kInt8Alike : kUnit; }
+  double alike_within() const { return types_.int8 || types_.int8_cache ? kInt8Alike : kUnit; }
 
   /// How far each value may be moved; 0 where it is not rounded after all.
   Rows half_units(Place place, const Rows& values, std::int64_t first, std::int64_t count) const {
@@ -53,15 +53,24 @@ class Variances {
       double largest = 0.0;
       for (std::int64_t i = 0; i < values.cols; ++i) largest = std::max(largest, std::abs(row[i]));
       for (std::int64_t i = 0; i < values.cols; ++i) {
-        const double value = row[i];
         if (types_.int8) {
           steps.row(r)[i] = largest / 254.0;
-          continue;
+        } else if (types_.int8_cache) {
+          steps.row(r)[i] = half_scale(row, i);
+        } else {
+          steps.row(r)[i] = already_narrow(place, i) ? 0.0 : half_unit(row[i]);
         }
-        steps.row(r)[i] = already_narrow(place, i) ? 0.0 : half_unit(value);
       }
     }
     return steps;
+  }
+
+  /// Half of the scale of the head that element `i` is in.
+  double half_scale(const double* row, std::int64_t i) const {
+    const std::int64_t head = i / config_.head_dim * config_.head_dim;
+    double largest = 0.0;
+    for (std::int64_t d = 0; d < config_.head_dim; ++d) largest = std::max(largest, std::abs(row[head + d]));
+    return largest / 127.0 / 2.0;
   }
 
   /// With bfloat16 arithmetic the projection's output is bfloat16, so that values, and what the rotation
@@ -196,7 +205,8 @@ bool is_rounded(NarrowTypes types, Place place) {
     return place == Place::kNorm1 || place == Place::kNorm2 || place == Place::kAttention ||
            place == Place::kHidden || place == Place::kFinalNorm;
   }
-  return types.compute || (types.cache && (place == Place::kKey || place == Place::kValue));
+  const bool cached = place == Place::kKey || place == Place::kValue;
+  return types.compute || ((types.cache || types.int8_cache) && cached);
 }
 
 double half_unit(double value) {
@@ -206,6 +216,9 @@ double half_unit(double value) {
 
 LogitBounds bound_logits(const Oracle& oracle, const OracleTrace& trace, std::int64_t position,
                          std::span<const std::int32_t> logits, std::size_t top, NarrowTypes types) {
+  if (types.int8_cache && (types.compute || types.cache || types.int8)) {
+    throw std::invalid_argument("bound_logits: an int8 cache is analysed with float32 arithmetic");
+  }
   if (types.compute && !types.cache && !types.int8) {
     // A float32 cache would keep rotated keys that this analysis takes as rounded; nobody runs that.
     throw std::invalid_argument("bound_logits: bfloat16 arithmetic is analysed with a bfloat16 cache");

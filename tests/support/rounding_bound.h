@@ -58,10 +58,16 @@ inline constexpr double kMostSpread = 1.35;
 
 /// Which of a model's types are bfloat16; the others are float32. Or, with `int8`, float32 arithmetic whose
 /// products quantize the rows of their inputs to int8 (ops/device.h).
+///
+/// Or keys and values are 8-bit integers with a scale s for each position and head (see ops::KvCacheSpec),
+/// and the arithmetic is float32: then h(x) = s / 2, s = max |x| / 127 over the head, and rows round in much
+/// the same way where they are closer to each other than 2^-5, which is about s of what elements of a head of
+/// normally distributed ones are.
 struct NarrowTypes {
   bool compute = true;
   bool cache = true;
   bool int8 = false;
+  bool int8_cache = false;  ///< Without the others.
 };
 
 /// Whether a place is rounded: all of them with bfloat16 arithmetic, stored keys and values with a bfloat16

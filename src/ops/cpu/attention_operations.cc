@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
-#include <cmath>
-#include <cstring>
+#include <tuple>
+#include <utility>
 
 #include "core/checked.h"
-#include "core/float16.h"
 #include "ops/cpu/kv_cache.h"
 #include "ops/cpu/operations.h"
 
@@ -13,200 +12,25 @@ namespace {
 
 using core::DType;
 
+/// A sequence is cut by segments only where it has so many, and into pieces of at least half as many: 512
+/// positions are a microsecond's reading or more.
+constexpr std::int64_t kLeastSegments = 8;
+
+/// Query vectors that an item has at least, where there are so many: keys and values come from memory once
+/// for all of them, and are widened once. With 18, Falcon-7B's 71 heads in float32 waited for memory.
+constexpr std::int64_t kLeastQueries = 36;
+
+/// States of segments that wait to be merged: as many segments at a time as this holds (but at least
+/// kLeastSegments). 8 MiB hold 32,768 positions of Falcon-7B's 71 heads, and stay within a few cores' L2.
+constexpr std::int64_t kStateBytes = 8 << 20;
+
+/// Query vectors of which one merging item takes care: the lanes of one exponential.
+constexpr std::int64_t kMergeVectors = 16;
+
 const std::int32_t* ints(const Ints& array) { return reinterpret_cast<const std::int32_t*>(array.data); }
 
-/// Checks a step against a cache, all that the kernels will index with included. `lengths`: how many
-/// positions of each sequence are used; none: those up to its last row's.
-void check_batch(const Batch& batch, const CpuKvCache& cache, const Ints& lengths = {}) {
-  require(batch.rows >= 0 && batch.sequences >= 0 && batch.positions.size >= batch.rows &&
-              batch.row_sequence.size >= batch.rows && batch.sequence_starts.size > batch.sequences &&
-              batch.block_tables.size >= std::int64_t{batch.sequences} * batch.table_stride,
-          "a step of {} rows and {} sequences with smaller tables", batch.rows, batch.sequences);
-  const std::int32_t* starts = ints(batch.sequence_starts);
-  for (std::int32_t s = 0; s < batch.sequences; ++s) {
-    require(starts[s] >= 0 && starts[s] <= starts[s + 1] && starts[s + 1] <= batch.rows,
-            "sequence {} has rows {} to {} of {}", s, starts[s], starts[s + 1], batch.rows);
-    if (starts[s] == starts[s + 1]) continue;
-    const std::int32_t first = ints(batch.positions)[starts[s]],
-                       last = ints(batch.positions)[starts[s + 1] - 1];
-    require(first >= 0 && last - first == starts[s + 1] - starts[s] - 1,
-            "sequence {} has positions {} to {} in {} rows", s, first, last, starts[s + 1] - starts[s]);
-    const std::int32_t used = lengths ? ints(lengths)[s] : last + 1;
-    require(used >= 1 && (used - 1) / kBlockTokens < batch.table_stride,
-            "sequence {} uses {} positions in {} blocks", s, used, batch.table_stride);
-    const std::int32_t* table = ints(batch.block_tables) + std::int64_t{s} * batch.table_stride;
-    for (std::int32_t i = 0; i <= (used - 1) / kBlockTokens; ++i) {
-      require(table[i] >= 0 && table[i] < cache.spec().blocks, "block {} of a cache of {}", table[i],
-              cache.spec().blocks);
-    }
-  }
-}
-
-float read(const std::byte* p, bool narrow) {
-  if (!narrow) {
-    float value;
-    std::memcpy(&value, p, sizeof value);
-    return value;
-  }
-  core::BFloat16 value;
-  std::memcpy(&value, p, sizeof value);
-  return core::to_float(value);
-}
-
-void write(std::byte* p, float value, bool narrow) {
-  if (!narrow) {
-    std::memcpy(p, &value, sizeof value);
-    return;
-  }
-  const core::BFloat16 rounded = core::to_bfloat16(value);
-  std::memcpy(p, &rounded, sizeof rounded);
-}
-
-/// What happens to one head's vector on its way, in float32.
-class HeadVector {
- public:
-  HeadVector(const RotateAndStoreArgs& args, std::int64_t row)
-      : args_(args), pairs_(args.style == RotaryStyle::kPairs), half_(args.cosines ? args.cosines.cols : 0) {
-    if (half_ == 0) return;
-    cosines_ = reinterpret_cast<const float*>(args.cosines.data) + row * args.cosines.stride;
-    sines_ = reinterpret_cast<const float*>(args.sines.data) + row * args.sines.stride;
-  }
-
-  /// Whether queries are changed at all.
-  bool changes_queries() const { return half_ > 0 || args_.clip > 0 || args_.query_norm; }
-
-  void clip(float* x, std::int64_t width) const {
-    if (args_.clip <= 0) return;
-    for (std::int64_t d = 0; d < width; ++d) {
-      if (x[d] > args_.clip) x[d] = args_.clip;
-      if (x[d] < -args_.clip) x[d] = -args_.clip;
-    }
-  }
-
-  /// `weights` of all heads; x is that of `head`.
-  void normalize(const Floats& weights, std::int64_t head, std::int64_t width, float* x) const {
-    if (!weights) return;
-    const float* weight = reinterpret_cast<const float*>(weights.data) + head * width;
-    const auto count = static_cast<float>(width);
-    float mean = 0, squares = 0;
-    if (args_.head_norm == NormKind::kLayer) {
-      for (std::int64_t d = 0; d < width; ++d) mean += x[d];
-      mean /= count;
-    }
-    for (std::int64_t d = 0; d < width; ++d) {
-      x[d] -= mean;
-      squares += x[d] * x[d];
-    }
-    const float factor = 1.0f / std::sqrt(squares / count + args_.head_norm_epsilon);
-    for (std::int64_t d = 0; d < width; ++d) x[d] = x[d] * factor * weight[d];
-  }
-
-  void rotate(float* x) const {
-    for (std::int64_t i = 0; i < half_; ++i) {
-      float& first = x[pairs_ ? 2 * i : i];
-      float& second = x[pairs_ ? 2 * i + 1 : i + half_];
-      const float a = first, b = second;
-      first = a * cosines_[i] - b * sines_[i];
-      second = b * cosines_[i] + a * sines_[i];
-    }
-  }
-
- private:
-  const RotateAndStoreArgs& args_;
-  bool pairs_;
-  std::int64_t half_;
-  const float* cosines_ = nullptr;
-  const float* sines_ = nullptr;
-};
-
-/// One row of the batch: its queries changed in place, its keys and values stored. `x` holds one head.
-void rotate_and_store_row(const RotateAndStoreArgs& args, const CpuKvCache& cache, std::int64_t row,
-                          float* x) {
-  const KvCacheSpec& spec = cache.spec();
-  const KvLayout& layout = cache.layout();
-  const bool narrow = args.qkv.dtype == DType::kBF16;
-  const std::int64_t size = narrow ? 2 : 4, width = spec.head_dim, stored = layout.pairs ? 2 : 4;
-  std::byte* qkv = args.qkv.data + row * args.qkv.stride * size;
-  const HeadVector vector(args, row);
-  const auto load = [&](std::int64_t head) {
-    for (std::int64_t d = 0; d < width; ++d) x[d] = read(qkv + (head * width + d) * size, narrow);
-  };
-  if (vector.changes_queries()) {
-    for (std::int64_t head = 0; head < args.heads; ++head) {
-      load(head);
-      vector.clip(x, width);
-      vector.normalize(args.query_norm, head, width, x);
-      vector.rotate(x);
-      for (std::int64_t d = 0; d < width; ++d) write(qkv + (head * width + d) * size, x[d], narrow);
-    }
-  }
-  const std::int64_t position = ints(args.batch.positions)[row];
-  const std::int64_t sequence = ints(args.batch.row_sequence)[row];
-  const std::int64_t block =
-      ints(args.batch.block_tables)[sequence * args.batch.table_stride + position / kBlockTokens];
-  const std::int64_t slot = position % kBlockTokens;
-  for (std::int64_t kv = 0; kv < spec.kv_heads; ++kv) {
-    std::byte* keys = cache.piece(args.layer, kv) + block * layout.block_bytes;
-    std::byte* values = keys + layout.key_bytes;
-    load(args.heads + kv);
-    vector.clip(x, width);
-    vector.normalize(args.key_norm, kv, width, x);
-    vector.rotate(x);
-    for (std::int64_t d = 0; d < width; ++d)
-      write(keys + layout.key_index(slot, d) * stored, x[d], layout.pairs);
-    load(args.heads + spec.kv_heads + kv);
-    vector.clip(x, width);
-    for (std::int64_t d = 0; d < width; ++d)
-      write(values + layout.value_index(slot, d) * stored, x[d], layout.pairs);
-  }
-}
-
-/// Query vectors per work item: enough items for the threads to share evenly, but long enough to reuse a
-/// segment's keys and values from the cache. Changes no result.
-std::int64_t item_length(const Compute& compute, const AttentionArgs& args) {
-  const std::int64_t tile = compute.kernels().tile_tokens;
-  const std::int64_t share = std::int64_t{args.batch.rows} * args.heads / (4 * compute.threads());
-  return std::clamp<std::int64_t>(share / tile * tile, tile, kAttentionQueries);
-}
-
-}  // namespace
-
-void run(Compute& compute, const RotateAndStoreArgs& args) {
-  const auto* cache = dynamic_cast<const CpuKvCache*>(args.cache);
-  require(cache != nullptr && args.layer >= 0 && args.layer < cache->spec().layers,
-          "rotate and store: no layer {}", args.layer);
-  const KvCacheSpec& spec = cache->spec();
-  require(args.heads >= 0 &&
-              args.qkv.cols == std::int64_t{spec.head_dim} * (args.heads + 2 * spec.kv_heads) &&
-              args.qkv.rows >= args.batch.rows && args.qkv.dtype != DType::kF16,
-          "rotate and store: {} columns for {} and {} heads of {}", args.qkv.cols, args.heads, spec.kv_heads,
-          spec.head_dim);
-  number_of(args.qkv.dtype);
-  require(!args.cosines || (2 * args.cosines.cols <= spec.head_dim && args.sines.cols == args.cosines.cols &&
-                            args.cosines.rows >= args.batch.rows && args.sines.rows >= args.batch.rows),
-          "rotate and store: {} angles for a head of {}", args.cosines.cols, spec.head_dim);
-  require(bool(args.query_norm) == bool(args.key_norm) &&
-              (!args.query_norm || (args.head_norm != NormKind::kNone &&
-                                    args.query_norm.size >= std::int64_t{args.heads} * spec.head_dim &&
-                                    args.key_norm.size >= std::int64_t{spec.kv_heads} * spec.head_dim)),
-          "rotate and store: {} and {} norm weights for {} and {} heads of {}", args.query_norm.size,
-          args.key_norm.size, args.heads, spec.kv_heads, spec.head_dim);
-  check_batch(args.batch, *cache);
-  for (std::int64_t row = 0; row < args.batch.rows; ++row) {
-    const std::int32_t sequence = ints(args.batch.row_sequence)[row];
-    require(sequence >= 0 && sequence < args.batch.sequences &&
-                row >= ints(args.batch.sequence_starts)[sequence] &&
-                row < ints(args.batch.sequence_starts)[sequence + 1],
-            "row {} belongs to sequence {}?", row, sequence);
-  }
-  compute.reserve_scratch(sizeof(float) * static_cast<std::size_t>(spec.head_dim));
-  compute.for_each(
-      args.batch.rows, args.batch.rows * args.qkv.cols > (1 << 14), [&](std::int64_t row, int thread) {
-        rotate_and_store_row(args, *cache, row, reinterpret_cast<float*>(compute.scratch(thread)));
-      });
-}
-
-void run(Compute& compute, Plans& plans, const AttentionArgs& args) {
+/// The cache, once everything fits it.
+const CpuKvCache& checked_cache(const AttentionArgs& args) {
   const auto* cache = dynamic_cast<const CpuKvCache*>(args.cache);
   require(cache != nullptr && args.layer >= 0 && args.layer < cache->spec().layers, "attention: no layer {}",
           args.layer);
@@ -233,9 +57,13 @@ void run(Compute& compute, Plans& plans, const AttentionArgs& args) {
   require(!args.lengths || args.lengths.size >= batch.sequences, "attention: {} lengths for {} sequences",
           args.lengths.size, batch.sequences);
   check_batch(batch, *cache, args.lengths);
+  return *cache;
+}
 
-  const KvLayout& layout = cache->layout();
+AttentionTask attention_task(const AttentionArgs& args, const CpuKvCache& cache) {
+  const KvCacheSpec& spec = cache.spec();
   AttentionTask task;
+  static_cast<CacheView&>(task) = cache.view(args.layer);
   task.queries = args.queries.data;
   task.out = args.out.data;
   task.query_type = number_of(args.queries.dtype);
@@ -243,12 +71,8 @@ void run(Compute& compute, Plans& plans, const AttentionArgs& args) {
   task.out_stride = args.out.stride;
   task.head_dim = spec.head_dim;
   task.group = args.heads / spec.kv_heads;
-  task.cache = cache->piece(args.layer, 0);
-  task.cache_type = number_of(spec.dtype);
-  task.block_bytes = layout.block_bytes;
-  task.head_bytes = layout.head_bytes;
-  task.key_bytes = layout.key_bytes;
-  task.positions = ints(batch.positions);
+  task.state_stride = core::round_up<std::int64_t>(spec.head_dim, kPanelRows) + kPanelRows;
+  task.positions = ints(args.batch.positions);
   task.window = args.window;
   task.scale = args.scale;
   task.soft_cap = args.soft_cap;
@@ -257,34 +81,201 @@ void run(Compute& compute, Plans& plans, const AttentionArgs& args) {
   task.slopes_in_bfloat16 = args.alibi_in_bfloat16;
   task.distance_bias = reinterpret_cast<const float*>(args.distance_bias.data);
   task.distance_limit = args.distance_limit;
+  return task;
+}
 
-  const std::int64_t length = item_length(compute, args);
-  const std::int32_t* starts = ints(batch.sequence_starts);
-  plans.first_item.resize(static_cast<std::size_t>(batch.sequences) + 1);
-  std::int64_t items = 0;
-  for (std::int32_t s = 0; s < batch.sequences; ++s) {
-    plans.first_item[static_cast<std::size_t>(s)] = items;
-    items += core::ceil_div((starts[s + 1] - starts[s]) * task.group, length) * spec.kv_heads;
+/// One attention operation: how it is cut into items, and the items of each kind. What is cut where changes
+/// no result, and follows from shapes alone.
+class Attention {
+ public:
+  Attention(Compute& compute, Plans& plans, const AttentionArgs& args, const CpuKvCache& cache)
+      : compute_(compute),
+        plans_(plans),
+        args_(args),
+        task_(attention_task(args, cache)),
+        kv_heads_(cache.spec().kv_heads) {
+    cut_queries();
+    cut_segments();
+    compute.reserve_scratch(compute.kernels().attention_scratch(task_.head_dim));
   }
-  plans.first_item[static_cast<std::size_t>(batch.sequences)] = items;
 
-  compute.reserve_scratch(compute.kernels().attention_scratch(spec.head_dim));
-  compute.for_each(items, true, [&](std::int64_t index, int thread) {
-    // From the last on: a sequence's later rows see more and take longer, and should not be left for the end.
-    index = items - 1 - index;
-    const auto after = std::upper_bound(plans.first_item.begin(), plans.first_item.end(), index);
-    const std::int64_t s = after - plans.first_item.begin() - 1;
-    const std::int64_t vectors = (starts[s + 1] - starts[s]) * task.group;
-    const std::int64_t local = index - plans.first_item[static_cast<std::size_t>(s)];
+  void run() {
+    for (std::int64_t round = 0;; ++round) {
+      const std::int64_t items = number_items(round);
+      if (items == 0) return;
+      compute_.for_each(items, true, [&](std::int64_t index, int thread) {
+        // From the last on: a sequence's later rows see more and take longer, and should not be left for the
+        // end.
+        compute_.kernels().attention(task_, item_at(items - 1 - index, round), compute_.scratch(thread));
+      });
+      if (split_vectors_ > 0) merge(round);
+    }
+  }
+
+ private:
+  using Plan = Plans::AttentionPlan;
+
+  /// Positions that a row sees or that come before those it sees.
+  std::int64_t visible(std::int64_t sequence, std::int64_t row) const {
+    return args_.lengths ? ints(args_.lengths)[sequence] : std::int64_t{task_.positions[row]} + 1;
+  }
+  /// The segments that rows [first, last] see; those before all windows would change nothing.
+  std::pair<std::int64_t, std::int64_t> segments(std::int64_t sequence, std::int64_t first,
+                                                 std::int64_t last) const {
+    const std::int64_t unseen = task_.window > 0 ? visible(sequence, first) - task_.window : 0;
+    return {std::max<std::int64_t>(unseen, 0) / kSegment,
+            core::ceil_div<std::int64_t>(visible(sequence, last), kSegment)};
+  }
+
+  /// Query vectors per item: enough items for the threads to share evenly, but no fewer than pay.
+  void cut_queries() {
+    const std::int64_t tile = compute_.kernels().tile_tokens;
+    const std::int64_t share = std::int64_t{args_.batch.rows} * args_.heads / (4 * compute_.threads());
+    const std::int64_t length =
+        std::clamp<std::int64_t>(share / tile * tile, kLeastQueries, kAttentionQueries);
+    const std::int32_t* starts = ints(args_.batch.sequence_starts);
+    plans_.attention.resize(static_cast<std::size_t>(args_.batch.sequences));
+    for (std::int64_t s = 0; s < args_.batch.sequences; ++s) {
+      Plan plan;
+      plan.first_row = starts[s];
+      plan.vectors = (starts[s + 1] - starts[s]) * task_.group;
+      plan.chunks = core::ceil_div(plan.vectors, length);
+      if (plan.vectors > 0) {
+        std::tie(plan.first_segment, plan.end_segment) = segments(s, starts[s], starts[s + 1] - 1);
+      }
+      plans_.attention[static_cast<std::size_t>(s)] = plan;
+    }
+  }
+
+  /// Cuts the items that alone would take longer than half of a thread's share.
+  void cut_segments() {
+    const auto work = [](const Plan& plan) { return plan.vectors * (plan.end_segment - plan.first_segment); };
+    std::int64_t total = 0;
+    for (const Plan& plan : plans_.attention) total += work(plan) * kv_heads_;
+    if (compute_.threads() == 1) return;
+    for (Plan& plan : plans_.attention) {
+      const std::int64_t count = plan.end_segment - plan.first_segment;
+      if (plan.vectors == 0 || count < kLeastSegments) continue;
+      plan.parts = core::ceil_div(work(plan) / plan.chunks * 2 * compute_.threads(), total);
+      if (plan.parts == 1) continue;
+      plan.state_vectors = split_vectors_;
+      split_vectors_ += plan.vectors * kv_heads_;
+    }
+    if (split_vectors_ == 0) return;
+    const std::int64_t one = split_vectors_ * task_.state_stride * std::int64_t{sizeof(float)};
+    round_segments_ = std::max(kLeastSegments, kStateBytes / one);
+    // The running states come first. As a rule all that there will ever be, so that a growing context or
+    // batch grows nothing; pages are only taken as they are used.
+    const auto bytes = static_cast<std::size_t>(std::max(2 * kStateBytes, one * (1 + round_segments_)));
+    if (plans_.states.size() < bytes) plans_.states = Region(bytes, Commit::kHugePages, "attention states");
+  }
+
+  /// The segments of a plan in a round.
+  std::pair<std::int64_t, std::int64_t> in_round(const Plan& plan, std::int64_t round) const {
+    const std::int64_t first = plan.first_segment + round * round_segments_;
+    return {first, std::min(first + round_segments_, plan.end_segment)};
+  }
+  std::int64_t parts_in(const Plan& plan, std::int64_t round) const {
+    const auto [first, end] = in_round(plan, round);
+    return std::min(plan.parts, core::ceil_div(std::max<std::int64_t>(end - first, 0), kLeastSegments / 2));
+  }
+
+  /// Numbers a round's items; all that is not cut is in the first.
+  std::int64_t number_items(std::int64_t round) {
+    std::int64_t items = 0;
+    for (Plan& plan : plans_.attention) {
+      plan.first_item = items;
+      const std::int64_t parts = plan.parts > 1 ? parts_in(plan, round) : round == 0 ? 1 : 0;
+      items += plan.chunks * kv_heads_ * parts;
+    }
+    return items;
+  }
+  /// The plan that an item is of.
+  const Plan& plan_of(std::int64_t item) const {
+    return *(std::upper_bound(plans_.attention.begin(), plans_.attention.end(), item,
+                              [](std::int64_t at, const Plan& plan) { return at < plan.first_item; }) -
+             1);
+  }
+
+  AttentionItem item_at(std::int64_t index, std::int64_t round) const {
+    const Plan& plan = plan_of(index);
+    const std::int64_t local = index - plan.first_item;
+    const std::int64_t chunk = local / kv_heads_ % plan.chunks, part = local / kv_heads_ / plan.chunks;
+    AttentionItem item = base_item(plan, local % kv_heads_);
+    item.begin = chunk * plan.vectors / plan.chunks;
+    item.count = static_cast<int>((chunk + 1) * plan.vectors / plan.chunks - item.begin);
+    if (plan.parts == 1) {
+      const std::int64_t last = item.begin + item.count - 1;
+      std::tie(item.first_segment, item.end_segment) = segments(
+          sequence_of(plan), plan.first_row + item.begin / task_.group, plan.first_row + last / task_.group);
+      return item;
+    }
+    const auto [first, end] = in_round(plan, round);
+    const std::int64_t parts = parts_in(plan, round);
+    item.first_segment = first + part * (end - first) / parts;
+    item.end_segment = first + (part + 1) * (end - first) / parts;
+    item.states = states_of(plan, item) + (item.first_segment - first) * item.segment_stride;
+    return item;
+  }
+
+  std::int64_t sequence_of(const Plan& plan) const { return &plan - plans_.attention.data(); }
+
+  AttentionItem base_item(const Plan& plan, std::int64_t kv_head) const {
+    const std::int64_t sequence = sequence_of(plan);
     AttentionItem item;
-    item.first_row = starts[s];
-    item.kv_head = local % spec.kv_heads;
-    item.begin = local / spec.kv_heads * length;
-    item.count = static_cast<int>(std::min(length, vectors - item.begin));
-    item.block_table = ints(batch.block_tables) + s * batch.table_stride;
-    if (args.lengths) item.length = ints(args.lengths)[s];
-    compute.kernels().attention(task, item, compute.scratch(thread));
-  });
+    item.first_row = plan.first_row;
+    item.kv_head = kv_head;
+    item.block_table = ints(args_.batch.block_tables) + sequence * args_.batch.table_stride;
+    if (args_.lengths) item.length = ints(args_.lengths)[sequence];
+    item.segment_stride = plan.vectors * task_.state_stride;
+    return item;
+  }
+
+  float* running() const { return reinterpret_cast<float*>(plans_.states.data()); }
+  /// The states of the round's first segment, of the item's key-value head and first vector.
+  float* states_of(const Plan& plan, const AttentionItem& item) const {
+    const std::int64_t before =
+        split_vectors_ + round_segments_ * (plan.state_vectors + item.kv_head * plan.vectors);
+    return running() + (before + item.begin) * task_.state_stride;
+  }
+
+  /// Merges a round's states into the running ones.
+  void merge(std::int64_t round) {
+    std::int64_t items = 0;
+    for (Plan& plan : plans_.attention) {
+      plan.first_item = items;
+      if (plan.parts > 1 && parts_in(plan, round) > 0) {
+        items += core::ceil_div(plan.vectors, kMergeVectors) * kv_heads_;
+      }
+    }
+    compute_.for_each(items, true, [&](std::int64_t index, int) {
+      const Plan& plan = plan_of(index);
+      const std::int64_t local = index - plan.first_item;
+      AttentionItem item = base_item(plan, local % kv_heads_);
+      item.begin = local / kv_heads_ * kMergeVectors;
+      item.count = static_cast<int>(std::min(kMergeVectors, plan.vectors - item.begin));
+      std::tie(item.first_segment, item.end_segment) = in_round(plan, round);
+      item.states = states_of(plan, item);
+      float* to =
+          running() + (plan.state_vectors + item.kv_head * plan.vectors + item.begin) * task_.state_stride;
+      compute_.kernels().merge_states(task_, item, to,
+                                      {.first = round == 0, .last = item.end_segment == plan.end_segment});
+    });
+  }
+
+  Compute& compute_;
+  Plans& plans_;
+  const AttentionArgs& args_;
+  const AttentionTask task_;
+  const std::int64_t kv_heads_;
+  std::int64_t split_vectors_ = 0;   ///< Of all sequences that are cut, times key-value heads.
+  std::int64_t round_segments_ = 0;  ///< Segments of each that are done before they are merged.
+};
+
+}  // namespace
+
+void run(Compute& compute, Plans& plans, const AttentionArgs& args) {
+  Attention(compute, plans, args, checked_cache(args)).run();
 }
 
 }  // namespace peregrine::ops::cpu

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "ops/arguments.h"
 #include "ops/cpu/kernels/kernel_table.h"
 #include "ops/cpu/memory.h"
 #include "ops/device.h"
@@ -10,29 +11,23 @@ namespace peregrine::ops::cpu {
 /// Where things lie in a paged cache: block after block, in a block layer after layer, in a layer one piece
 /// per key-value head. A piece is a key panel (16 rows = tokens, K = the head's width: the layout of a packed
 /// weight, so that scores come 16 at a time) and a value panel for each 16 dimensions (rows = dimensions, K =
-/// 16 tokens). In bfloat16 both go in pairs along K. Widths are padded to 2 (keys) and 16 (values).
+/// 16 tokens). In bfloat16 both go in pairs along K. Widths are padded to 2 (keys) and 16 (values). In 8 bits
+/// a piece ends with 16 float32 scales of keys, one for each token, and 16 of values.
+///
+///     element         key (token, dim)                         value (token, dim), panel p = dim / 16
+///     float32, int8   dim * 16 + token                         p * 256 + token * 16 + dim % 16
+///     bfloat16        (dim / 2 * 16 + token) * 2 + dim % 2     p * 256 + (token / 2 * 16 + dim % 16) * 2 +
+///                                                                  token % 2
 struct KvLayout {
   explicit KvLayout(const KvCacheSpec& spec);
 
-  /// Element index within a piece's key panel, and within its value panels.
-  std::int64_t key_index(std::int64_t token, std::int64_t dim) const;
-  std::int64_t value_index(std::int64_t token, std::int64_t dim) const;
-
-  bool pairs;               ///< bfloat16.
-  std::int64_t key_bytes;   ///< The values begin here in a piece.
-  std::int64_t head_bytes;  ///< One piece; a multiple of 64.
+  CacheType type;
+  std::int64_t key_bytes;    ///< The values begin here in a piece.
+  std::int64_t scale_bytes;  ///< And the scales here, where there are any.
+  std::int64_t head_bytes;   ///< One piece; a multiple of 64.
   std::int64_t layer_bytes;
   std::int64_t block_bytes;
 };
-
-inline std::int64_t KvLayout::key_index(std::int64_t token, std::int64_t dim) const {
-  return pairs ? (dim / 2 * kCacheBlock + token) * 2 + dim % 2 : dim * kCacheBlock + token;
-}
-
-inline std::int64_t KvLayout::value_index(std::int64_t token, std::int64_t dim) const {
-  const std::int64_t panel = dim / kPanelRows * kPanelRows * kCacheBlock, lane = dim % kPanelRows;
-  return panel + (pairs ? (token / 2 * kPanelRows + lane) * 2 + token % 2 : token * kPanelRows + lane);
-}
 
 class CpuKvCache final : public KvCache {
  public:
@@ -45,11 +40,17 @@ class CpuKvCache final : public KvCache {
   std::byte* piece(std::int64_t layer, std::int64_t kv_head) const {
     return memory_.data() + layer * layout_.layer_bytes + kv_head * layout_.head_bytes;
   }
+  /// What kernels are told of a layer.
+  CacheView view(std::int64_t layer) const;
   std::byte* block(std::int64_t index) const { return memory_.data() + index * layout_.block_bytes; }
 
  private:
   KvLayout layout_;
   Region memory_;
 };
+
+/// Checks a step against a cache, all that the kernels will index with included. `lengths`: how many
+/// positions of each sequence are used; none: those up to its last row's.
+void check_batch(const Batch& batch, const CpuKvCache& cache, const Ints& lengths = {});
 
 }  // namespace peregrine::ops::cpu

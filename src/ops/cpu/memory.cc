@@ -15,11 +15,14 @@ namespace {
 
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
 constexpr std::size_t kPage = 4096;
+/// From this size on, what is committed lazily is so in huge pages too: the last one of each stretch that is
+/// used is then small beside the whole.
+constexpr std::size_t kLargeLazy = std::size_t{64} << 20;
 
 }  // namespace
 
 Region::Region(std::size_t bytes, Commit commit, const char* what) : size_(bytes) {
-  const bool huge = commit == Commit::kHugePages && bytes >= kHugePage;
+  const bool huge = bytes >= (commit == Commit::kHugePages ? kHugePage : kLargeLazy);
   const std::size_t slack = huge ? kHugePage : 0;
   const int flags = MAP_PRIVATE | MAP_ANONYMOUS | (commit == Commit::kLazily ? MAP_NORESERVE : 0);
   void* mapping = MAP_FAILED;

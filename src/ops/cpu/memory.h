@@ -9,7 +9,10 @@ namespace peregrine::ops::cpu {
 enum class Commit {
   kHugePages,  ///< At first touch, in 2 MiB pages where the system grants them: for what is read from end to
                ///< end.
-  kLazily,  ///< At first touch, in small pages, with no claim on memory before: for what may never be used.
+  /// At first touch, with no claim on memory before: for what may never be used. From 64 MiB on in 2 MiB
+  /// pages as well: attention reads blocks scattered over a cache, and with small pages would walk the page
+  /// tables for each.
+  kLazily,
 };
 
 /// Zeroed memory straight from the system, given back on destruction. Movable, not copyable.

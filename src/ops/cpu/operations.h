@@ -11,7 +11,19 @@ namespace peregrine::ops::cpu {
 
 /// Working memory of a stream's operations, kept between them so that nothing is allocated.
 struct Plans {
-  std::vector<std::int64_t> first_item;  ///< Attention's, of each sequence; one more at the end.
+  /// How one sequence's attention is cut into items.
+  struct AttentionPlan {
+    std::int64_t first_row = 0;
+    std::int64_t vectors = 0;  ///< Query vectors of each key-value head: rows x heads of a group...
+    std::int64_t chunks = 0;   ///< ... and into how many items they go.
+    std::int64_t first_segment = 0;
+    std::int64_t end_segment = 0;    ///< Segments that any row sees.
+    std::int64_t parts = 1;          ///< Into how many items the segments go; 1: not cut, nothing to merge.
+    std::int64_t state_vectors = 0;  ///< Query vectors of those sequences before it that are cut.
+    std::int64_t first_item = 0;     ///< In the present round.
+  };
+  std::vector<AttentionPlan> attention;  ///< Of each sequence.
+  Region states;                         ///< Of segments that wait to be merged.
 
   // Products that run side by side, and the number of groups and of panels before each; one more at the end.
   std::vector<LinearArgs> products;

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <cmath>
 #include <cstring>
 
 #include "core/checked.h"
@@ -100,33 +99,6 @@ void run(Compute& compute, const NormArgs& args) {
   task.out_stride = args.out.stride;
   compute.for_each(args.out.rows, args.out.rows * width > kWorthThreads,
                    [&](std::int64_t row, int) { compute.kernels().norm(task, row); });
-}
-
-void run(Compute& compute, const RotaryAnglesArgs& args) {
-  const Batch& batch = args.batch;
-  require(args.cosines.dtype == DType::kF32 && args.sines.dtype == DType::kF32 &&
-              args.cosines.cols == args.half && args.sines.cols == args.half &&
-              args.cosines.rows >= batch.rows && args.sines.rows >= batch.rows,
-          "rotary angles: {} x {} and {} x {} for {} rows of {}", args.cosines.rows, args.cosines.cols,
-          args.sines.rows, args.sines.cols, batch.rows, args.half);
-  require(args.inverse_frequencies.size >= std::int64_t{batch.sequences} * args.half,
-          "rotary angles: {} frequencies for {} sequences of {}", args.inverse_frequencies.size,
-          batch.sequences, args.half);
-  // A cosine and a sine take about as long as 32 ordinary elements.
-  compute.for_each(
-      batch.rows, std::int64_t{batch.rows} * args.half * 32 > kWorthThreads, [&](std::int64_t row, int) {
-        const auto position = static_cast<float>(ints(batch.positions)[row]);
-        const float* frequencies =
-            floats(args.inverse_frequencies) + std::int64_t{ints(batch.row_sequence)[row]} * args.half;
-        float* cosines = float_row(args.cosines, row);
-        float* sines = float_row(args.sines, row);
-        for (std::int32_t i = 0; i < args.half; ++i) {
-          const float angle = position * frequencies[i];
-          // In float64: float32 libraries differ by an ulp between versions.
-          cosines[i] = static_cast<float>(std::cos(static_cast<double>(angle))) * args.scale;
-          sines[i] = static_cast<float>(std::sin(static_cast<double>(angle))) * args.scale;
-        }
-      });
 }
 
 void run(Compute&, const CopyBlocksArgs& args) {

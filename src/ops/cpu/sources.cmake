@@ -17,6 +17,7 @@ target_sources(peregrine_ops PRIVATE
   ${cpu_dir}/limits.cc
   ${cpu_dir}/linear_operation.cc
   ${cpu_dir}/memory.cc
+  ${cpu_dir}/rotary_operations.cc
   ${cpu_dir}/row_operations.cc
   ${cpu_dir}/weight.cc
   ${cpu_kernels})

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "ops/reference/cache_view.h"
 #include "ops/reference/operations.h"
 #include "ops/reference/storage.h"
 #include "ops/reference/views.h"
@@ -15,31 +16,6 @@ namespace peregrine::ops::reference {
 namespace {
 
 using Part = ReferenceKvCache::Part;
-
-/// Where a step's sequences have their keys and values.
-class BlockTables {
- public:
-  BlockTables(const AddressSpace& memory, const Batch& batch, const KvCacheSpec& spec)
-      : blocks_(spec.blocks),
-        stride_(batch.table_stride),
-        tables_(view(memory, batch.block_tables, std::int64_t{batch.sequences} * batch.table_stride,
-                     "batch.block_tables")) {}
-
-  /// The row of ReferenceKvCache::positions that holds a sequence's `position`.
-  std::int64_t row(std::int32_t sequence, std::int32_t position) const {
-    const std::int32_t entry = position / kBlockTokens;
-    expect(entry < stride_, "batch.block_tables: position {} is beyond a table of {} blocks", position,
-           stride_);
-    const std::int32_t block = tables_[static_cast<std::size_t>(sequence) * stride_ + entry];
-    expect(block >= 0 && block < blocks_, "batch.block_tables: block {} of a cache of {}", block, blocks_);
-    return std::int64_t{block} * kBlockTokens + position % kBlockTokens;
-  }
-
- private:
-  std::int32_t blocks_;
-  std::int32_t stride_;
-  std::span<const std::int32_t> tables_;
-};
 
 /// Rotates one head, leaving what lies beyond the rotated width.
 void rotate(std::vector<float>& head, const std::vector<float>& cosines, const std::vector<float>& sines,
@@ -102,8 +78,8 @@ class Attention {
         tables_(memory, args.batch, cache_.spec()),
         width_(cache_.spec().head_dim),
         queries_(memory, args.queries, batch_.rows, std::int64_t{args.heads} * width_, "attention queries"),
-        keys_(cache_view(memory, Part::kKeys)),
-        values_(cache_view(memory, Part::kValues)),
+        keys_(memory, cache_, args.layer, Part::kKeys),
+        values_(memory, cache_, args.layer, Part::kValues),
         out_(memory, args.out, batch_.rows, std::int64_t{args.heads} * width_, "attention out") {
     const std::int32_t kv_heads = cache_.spec().kv_heads;
     expect(args.heads > 0 && args.heads % kv_heads == 0, "attention: {} heads share {} key-value heads",
@@ -137,11 +113,6 @@ class Attention {
   }
 
  private:
-  MatrixView cache_view(const AddressSpace& memory, Part part) const {
-    const Matrix all = cache_.positions(args_.layer, part);
-    return {memory, all, all.rows, all.cols, "attention cache"};
-  }
-
   void attend(std::int32_t row, std::int32_t head) const {
     std::vector<float> query(static_cast<std::size_t>(width_));
     for (std::int32_t i = 0; i < width_; ++i) query[i] = queries_.get(row, std::int64_t{head} * width_ + i);
@@ -159,27 +130,29 @@ class Attention {
 
   SoftmaxState segment(std::int32_t row, std::int32_t head, const std::vector<float>& query,
                        std::int32_t begin, std::int32_t end) const {
-    const std::int64_t column = std::int64_t{head / (args_.heads / cache_.spec().kv_heads)} * width_;
+    const std::int64_t kv_head = head / (args_.heads / cache_.spec().kv_heads);
     const std::int32_t sequence = batch_.row_sequence[row];
     SoftmaxState state(query.size());
     std::vector<float> scores;
     for (std::int32_t position = begin; position < end; ++position) {
-      scores.push_back(score(query, tables_.row(sequence, position), column) + bias(row, head, position));
+      scores.push_back(score(query, tables_.row(sequence, position), kv_head) + bias(row, head, position));
       state.maximum = std::max(state.maximum, scores.back());
     }
     for (std::int32_t position = begin; position < end; ++position) {
       const float probability = std::exp(scores[position - begin] - state.maximum);
-      const float weight = rounded(probability, args_.queries.dtype);
-      state.sum += weight;
-      const std::int64_t key = tables_.row(sequence, position);
-      for (std::int32_t i = 0; i < width_; ++i) state.values[i] += weight * values_.get(key, column + i);
+      const float kept = rounded(probability, args_.queries.dtype);
+      state.sum += kept;
+      const std::int64_t at = tables_.row(sequence, position);
+      const float weight = kept * values_.scale(at, kv_head);
+      for (std::int32_t i = 0; i < width_; ++i) state.values[i] += weight * values_.element(at, kv_head, i);
     }
     return state;
   }
 
-  float score(const std::vector<float>& query, std::int64_t key, std::int64_t column) const {
+  float score(const std::vector<float>& query, std::int64_t at, std::int64_t kv_head) const {
     float product = 0;
-    for (std::int32_t i = 0; i < width_; ++i) product += query[i] * keys_.get(key, column + i);
+    for (std::int32_t i = 0; i < width_; ++i) product += query[i] * keys_.element(at, kv_head, i);
+    product *= keys_.scale(at, kv_head);
     product *= args_.scale;
     if (args_.soft_cap > 0) product = args_.soft_cap * std::tanh(product / args_.soft_cap);
     return product;
@@ -209,8 +182,8 @@ class Attention {
   BlockTables tables_;
   std::int32_t width_;
   MatrixView queries_;
-  MatrixView keys_;
-  MatrixView values_;
+  CachedPart keys_;
+  CachedPart values_;
   MatrixView out_;
   std::span<const float> slopes_;
   std::span<const float> distance_bias_;
@@ -248,12 +221,8 @@ void execute(const AddressSpace& memory, const RotateAndStoreArgs& args) {
   const BlockTables tables(memory, args.batch, cache.spec());
   const MatrixView qkv(memory, args.qkv, batch.rows, std::int64_t{args.heads + 2 * kv_heads} * width,
                        "rotate_and_store qkv");
-  const auto cached = [&](Part part) {
-    const Matrix all = cache.positions(args.layer, part);
-    return MatrixView(memory, all, all.rows, all.cols, "rotate_and_store cache");
-  };
-  const MatrixView keys = cached(Part::kKeys);
-  const MatrixView values = cached(Part::kValues);
+  const CachedPart keys(memory, cache, args.layer, Part::kKeys);
+  const CachedPart values(memory, cache, args.layer, Part::kValues);
   const auto angles = [&](const Matrix& matrix, const char* what) {
     return MatrixView(memory, half > 0 ? matrix : Matrix{}, half > 0 ? batch.rows : 0, half, what);
   };
@@ -289,12 +258,12 @@ void execute(const AddressSpace& memory, const RotateAndStoreArgs& args) {
                   args);
       }
       if (half > 0 && (is_query || is_key)) rotate(elements, cosine, sine, args.style);
-      for (std::int32_t i = 0; i < width; ++i) {
-        if (is_query) qkv.set(row, column + i, elements[i]);
-        if (is_key) keys.set(place, column - std::int64_t{args.heads} * width + i, elements[i]);
-        if (!is_query && !is_key) {
-          values.set(place, column - std::int64_t{args.heads + kv_heads} * width + i, elements[i]);
-        }
+      if (is_query) {
+        for (std::int32_t i = 0; i < width; ++i) qkv.set(row, column + i, elements[i]);
+      } else if (is_key) {
+        keys.set(place, head - args.heads, elements);
+      } else {
+        values.set(place, head - args.heads - kv_heads, elements);
       }
     }
   }
@@ -311,16 +280,11 @@ void execute(const AddressSpace& memory, const CopyBlocksArgs& args) {
   }
   for (std::int32_t layer = 0; layer < cache.spec().layers; ++layer) {
     for (const Part part : {Part::kKeys, Part::kValues}) {
-      const Matrix all = cache.positions(layer, part);
-      const MatrixView positions(memory, all, all.rows, all.cols, "copy_blocks cache");
+      const CachedPart positions(memory, cache, layer, part);
       for (std::int32_t i = 0; i < args.count; ++i) {
         const std::int64_t from = std::int64_t{pairs[2 * i]} * kBlockTokens;
         const std::int64_t to = std::int64_t{pairs[2 * i + 1]} * kBlockTokens;
-        for (std::int32_t token = 0; token < kBlockTokens; ++token) {
-          for (std::int64_t col = 0; col < all.cols; ++col) {
-            positions.set(to + token, col, positions.get(from + token, col));
-          }
-        }
+        for (std::int32_t token = 0; token < kBlockTokens; ++token) positions.copy(to + token, from + token);
       }
     }
   }

@@ -83,13 +83,14 @@ class ReferenceDevice final : public Device {
                  "a cache needs at least one layer, head and element; given are {}, {} and {}", spec.layers,
                  spec.kv_heads, spec.head_dim);
     }
-    if (spec.dtype != core::DType::kF32 && spec.dtype != core::DType::kBF16) {
-      core::fail(core::ErrorKind::kUnsupported, "a cache holds float32 or bfloat16, not {}",
+    if (!is_cache_type(spec.dtype)) {
+      core::fail(core::ErrorKind::kUnsupported, "a cache holds float32, bfloat16 or int8, not {}",
                  core::to_string(spec.dtype));
     }
-    const auto size =
+    const auto heads =
         static_cast<std::size_t>(spec.layers) * 2 * kBlockTokens * static_cast<std::size_t>(spec.kv_heads);
-    return size * static_cast<std::size_t>(spec.head_dim) * core::size_of(spec.dtype);
+    const std::size_t scale = spec.dtype == core::DType::kI8 ? sizeof(float) : 0;
+    return heads * (static_cast<std::size_t>(spec.head_dim) * core::size_of(spec.dtype) + scale);
   }
 
   bool supports_compute(core::DType dtype) const override {

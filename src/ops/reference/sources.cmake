@@ -1,6 +1,7 @@
 target_sources(peregrine_ops PRIVATE
   ${CMAKE_CURRENT_SOURCE_DIR}/reference/address_space.cc
   ${CMAKE_CURRENT_SOURCE_DIR}/reference/attention_operations.cc
+  ${CMAKE_CURRENT_SOURCE_DIR}/reference/cache_view.cc
   ${CMAKE_CURRENT_SOURCE_DIR}/reference/dense_operations.cc
   ${CMAKE_CURRENT_SOURCE_DIR}/reference/expert_operations.cc
   ${CMAKE_CURRENT_SOURCE_DIR}/reference/quantize.cc

@@ -61,13 +61,22 @@ const ReferenceWeight& ReferenceWeight::of(const Weight* weight) {
   return *own;
 }
 
-Matrix ReferenceKvCache::positions(std::int32_t layer, Part part) const {
+std::size_t ReferenceKvCache::heads_before(std::int32_t layer, Part part) const {
   expect(layer >= 0 && layer < spec().layers, "layer {} of a cache of {} layers", layer, spec().layers);
-  const std::int64_t rows = std::int64_t{spec().blocks} * kBlockTokens;
-  const std::int64_t cols = std::int64_t{spec().kv_heads} * spec().head_dim;
-  const std::int64_t parts_before = std::int64_t{layer} * 2 + (part == Part::kValues ? 1 : 0);
-  const auto size = static_cast<std::int64_t>(core::size_of(spec().dtype));
-  return {buffer_.address() + parts_before * rows * cols * size, spec().dtype, rows, cols, cols};
+  const auto parts = static_cast<std::size_t>(layer) * 2 + (part == Part::kValues ? 1 : 0);
+  return parts * static_cast<std::size_t>(spec().blocks) * kBlockTokens *
+         static_cast<std::size_t>(spec().kv_heads);
+}
+
+DeviceAddress ReferenceKvCache::elements(std::int32_t layer, Part part) const {
+  return buffer_.address() +
+         heads_before(layer, part) * static_cast<std::size_t>(spec().head_dim) * core::size_of(spec().dtype);
+}
+
+DeviceAddress ReferenceKvCache::scales(std::int32_t layer, Part part) const {
+  const std::size_t all = 2 * heads_before(0, Part::kValues) * static_cast<std::size_t>(spec().layers);
+  return buffer_.address() + all * static_cast<std::size_t>(spec().head_dim) * core::size_of(spec().dtype) +
+         heads_before(layer, part) * sizeof(float);
 }
 
 const ReferenceKvCache& ReferenceKvCache::of(const KvCache* cache) {

@@ -41,21 +41,26 @@ class ReferenceWeight final : public Weight {
   Buffer buffer_;
 };
 
-/// Keys and values as [layer][key, value][block][position in block][kv head][head_dim], in their stored type.
+/// Keys and values as [layer][key, value][block][position in block][kv head][head_dim], in their stored type,
+/// and behind all of them, in int8, a float32 scale for each head, in the same order.
 class ReferenceKvCache final : public KvCache {
  public:
   ReferenceKvCache(const KvCacheSpec& spec, Buffer buffer) : KvCache(spec), buffer_(std::move(buffer)) {}
 
   enum class Part { kKeys, kValues };
 
-  /// All positions of one part of a layer: row block * kBlockTokens + position in block, kv_heads * head_dim
-  /// columns.
-  Matrix positions(std::int32_t layer, Part part) const;
+  /// Where a part of a layer begins, and its scales. Both throw Error(kInternal) where there is no such
+  /// layer.
+  DeviceAddress elements(std::int32_t layer, Part part) const;
+  DeviceAddress scales(std::int32_t layer, Part part) const;
 
   /// The cache that an operation was given. Throws Error(kInternal) where it is none, or another device's.
   static const ReferenceKvCache& of(const KvCache* cache);
 
  private:
+  /// Heads before a part of a layer.
+  std::size_t heads_before(std::int32_t layer, Part part) const;
+
   Buffer buffer_;
 };
 

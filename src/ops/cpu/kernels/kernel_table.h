@@ -116,10 +116,20 @@ struct GatedTask {
   std::int64_t n = 0;
 };
 
-/// Layout of a KV cache piece, that is of one block, layer and key-value head (see kv_cache.h): first a panel
-/// of keys, rows being the 16 tokens and K the head's width; then one panel of values per 16 dimensions, rows
-/// being the dimensions and K the 16 tokens.
-struct AttentionTask {
+/// Element type of a KV cache.
+enum class CacheType : std::uint8_t { kF32, kBF16, kInt8 };
+
+/// Where a cache's layer lies; see kv_cache.h for what is in a piece.
+struct CacheView {
+  std::byte* cache = nullptr;  ///< Piece of block 0, this layer, key-value head 0.
+  CacheType cache_type = CacheType::kF32;
+  std::int64_t block_bytes = 0;
+  std::int64_t head_bytes = 0;   ///< One piece.
+  std::int64_t key_bytes = 0;    ///< Size of a piece's key panel.
+  std::int64_t scale_bytes = 0;  ///< 8-bit: 16 scales of keys begin here in a piece, then 16 of values.
+};
+
+struct AttentionTask : CacheView {
   const std::byte* queries = nullptr;
   std::byte* out = nullptr;
   Number query_type = Number::kF32;
@@ -127,12 +137,8 @@ struct AttentionTask {
   std::int64_t out_stride = 0;
   std::int64_t head_dim = 0;
   std::int64_t group = 0;  ///< Query heads per key-value head.
-
-  const std::byte* cache = nullptr;  ///< Piece of block 0, this layer, key-value head 0.
-  Number cache_type = Number::kF32;
-  std::int64_t block_bytes = 0;
-  std::int64_t head_bytes = 0;
-  std::int64_t key_bytes = 0;  ///< Size of a piece's key panel.
+  /// Floats of a state (see AttentionItem): head_dim padded to kPanelRows, and kPanelRows more.
+  std::int64_t state_stride = 0;
 
   const std::int32_t* positions = nullptr;
   std::int64_t window = 0;  ///< Keys that a query sees, its own included; 0: all.
@@ -147,8 +153,9 @@ struct AttentionTask {
   std::int64_t distance_limit = 0;
 };
 
-/// Query vectors [begin, begin + count) of one sequence and key-value head, numbered row by row: row begin /
-/// group.
+/// Query vectors [begin, begin + count) of one sequence and key-value head, numbered row by row (row begin /
+/// group), against the segments [first_segment, end_segment) of its cached positions: all that any of them
+/// sees, or, with `states`, some of them.
 struct AttentionItem {
   std::int64_t first_row = 0;  ///< The sequence's first row in the batch.
   std::int64_t kv_head = 0;
@@ -156,6 +163,49 @@ struct AttentionItem {
   int count = 0;  ///< At most kAttentionQueries.
   const std::int32_t* block_table = nullptr;
   std::int64_t length = 0;  ///< Where positive, all see this many positions, whatever their own.
+  std::int64_t first_segment = 0;
+  std::int64_t end_segment = 0;
+  /// Null: what is seen is merged, divided and written to the task's out. Otherwise each segment's state of
+  /// each query vector, a row of state_stride floats, is written here: those of segment s, vector i at
+  /// (s - first_segment) * segment_stride + i * state_stride.
+  float* states = nullptr;
+  std::int64_t segment_stride = 0;
+};
+
+/// Which of several calls of merge_states for the same query vectors one is.
+struct MergeTurn {
+  bool first;  ///< The running states begin here.
+  bool last;   ///< The outputs are written.
+};
+
+/// Rotation, norms and storing of heads; see RotateAndStoreArgs.
+struct RotateTask : CacheView {
+  std::byte* qkv = nullptr;  ///< Rows of all query heads, all key heads, all value heads.
+  Number type = Number::kF32;
+  std::int64_t stride = 0;
+  std::int64_t head_dim = 0;
+  std::int64_t heads = 0;
+  std::int64_t kv_heads = 0;
+  const float* cosines = nullptr;  ///< Null: no rotation.
+  const float* sines = nullptr;
+  std::int64_t cosine_stride = 0;
+  std::int64_t sine_stride = 0;
+  std::int64_t half = 0;              ///< Rotated width / 2.
+  bool pairs = false;                 ///< Elements 2 i and 2 i + 1 are a pair; else i and i + half.
+  float clip = 0;                     ///< 0: none.
+  const float* query_norm = nullptr;  ///< Weights, [heads][head_dim]; null: no norms.
+  const float* key_norm = nullptr;
+  bool centered = false;  ///< The norms subtract the mean first.
+  float epsilon = 0;
+};
+
+/// Heads [begin, end) of one row, query heads first, then keys', then values'.
+struct RotateItem {
+  std::int64_t row = 0;
+  std::int64_t block = 0;  ///< Where its position is: block and place in it.
+  std::int64_t slot = 0;
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
 };
 
 /// The kernels of one instruction set. All are pure functions of their arguments and may run on any number of
@@ -170,6 +220,7 @@ struct KernelTable {
 
   std::size_t linear_scratch;  ///< Bytes that `linear` needs.
   std::size_t (*attention_scratch)(std::int64_t head_dim);
+  std::size_t (*rotate_scratch)(std::int64_t head_dim);
 
   void (*pack_activations)(const PackActivationsTask& task, std::int64_t group_begin, std::int64_t group_end);
   /// Computes output columns [16 * panel, 16 * (panel + count)), count <= kTilePanels, of all rows.
@@ -177,6 +228,9 @@ struct KernelTable {
   void (*norm)(const NormTask& task, std::int64_t row);
   void (*gated)(const GatedTask& task, std::int64_t row, std::int64_t begin, std::int64_t end);
   void (*attention)(const AttentionTask& task, const AttentionItem& item, std::byte* scratch);
+  /// Merges item.states into the running states of the same query vectors, in order.
+  void (*merge_states)(const AttentionTask& task, const AttentionItem& item, float* running, MergeTurn turn);
+  void (*rotate)(const RotateTask& task, const RotateItem& item, std::byte* scratch);
 
   /// Reads `bytes` (a multiple of 4096) in four parallel streams; returns something that depends on all of
   /// it.

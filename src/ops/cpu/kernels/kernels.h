@@ -22,6 +22,10 @@
 #include "ops/cpu/kernels/activations.h"
 #include "ops/cpu/kernels/linear.h"
 #include "ops/cpu/kernels/rows.h"
+#include "ops/cpu/kernels/lanes.h"
+#include "ops/cpu/kernels/rotary.h"
+#include "ops/cpu/kernels/attention_tile.h"
+#include "ops/cpu/kernels/softmax.h"
 #include "ops/cpu/kernels/attention.h"
 #include "ops/cpu/kernels/limits.h"
 // clang-format on
@@ -54,11 +58,14 @@ const KernelTable kTable = {
 #endif
     .linear_scratch = kLinearScratch,
     .attention_scratch = attention_scratch,
+    .rotate_scratch = rotate_scratch,
     .pack_activations = pack_activations,
     .linear = linear,
     .norm = norm,
     .gated = gated,
     .attention = attention,
+    .merge_states = merge_states,
+    .rotate = rotate,
     .read_memory = read_memory,
     .spin_f32 = spin_f32,
     .spin_bf16 = spin_bf16,

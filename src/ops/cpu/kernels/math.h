@@ -24,25 +24,35 @@ PEREGRINE_INLINE Vector polynomial(const float (&c)[N], Vector x) {
   return sum;
 }
 
-/// e^x to about 1 ulp. Below -87.3 (where the result would be a denormal) exactly 0, so that a masked score
-/// of minus infinity weighs nothing; above 88.37 infinity; NaN stays NaN.
-PEREGRINE_INLINE Vector exp(Vector x) {
+/// e^x for -87.3 <= x <= 88.37, to about 1 ulp; NaN stays NaN.
+PEREGRINE_INLINE Vector exp_within(Vector x) {
   // (e^r - 1 - r) / r^2 on |r| <= ln(2) / 2, relative error of e^r 1.0e-8.
   constexpr float kCoefficients[] = {5.000000000e-01f, 1.666657699e-01f, 4.166655462e-02f, 8.363179053e-03f,
                                      1.392618359e-03f};
-  const Vector low = splat(-87.3f), high = splat(88.37f);
-  const Mask under = less(x, low), over = less(high, x);
-  const Vector clamped = min(high, max(low, x));
   // Adding 1.5 * 2^23 rounds to an integer, left in the lowest bits.
   const Vector magic = splat(12582912.0f);
-  const Vector biased = fma(clamped, splat(1.44269504f), magic);
+  const Vector biased = fma(x, splat(1.44269504f), magic);
   const Vector n = sub(biased, magic);
   // ln(2) in two parts, the first short enough for an exact product.
-  Vector r = fma(n, splat(-0.693359375f), clamped);
+  Vector r = fma(n, splat(-0.693359375f), x);
   r = fma(n, splat(2.12194440e-4f), r);
   const Vector tail = fma(mul(r, r), polynomial(kCoefficients, r), r);
-  const Vector value = mul(add(splat(1.0f), tail), add_shift_23(biased, 127));
+  return mul(add(splat(1.0f), tail), add_shift_23(biased, 127));
+}
+
+/// e^x to about 1 ulp. Below -87.3 (where the result would be a denormal) exactly 0, so that a masked score
+/// of minus infinity weighs nothing; above 88.37 infinity; NaN stays NaN.
+PEREGRINE_INLINE Vector exp(Vector x) {
+  const Vector low = splat(-87.3f), high = splat(88.37f);
+  const Mask under = less(x, low), over = less(high, x);
+  const Vector value = exp_within(min(high, max(low, x)));
   return select(under, zero(), select(over, splat(kInfinity), value));
+}
+
+/// The same for what is at most 0 or no number.
+PEREGRINE_INLINE Vector exp_below(Vector x) {
+  const Vector low = splat(-87.3f);
+  return select(less(x, low), zero(), exp_within(max(low, x)));
 }
 
 /// x * (1 + erf(x / sqrt(2))) / 2. erf below 1 as an odd polynomial (relative error 1.3e-9); beyond, the
