@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
+#include <initializer_list>
 #include <memory>
 #include <string>
 #include <vector>
@@ -235,6 +236,23 @@ void add_load_options(CLI::App& command, LoadPlan& plan) {
   range("--token-ids", plan.token_ids, "Ids that prompts are made of, LOW:HIGH");
 }
 
+/// What one kind of measurement does not look at is refused beside it.
+void exclude_what_has_no_effect(CLI::App& command) {
+  const auto exclude = [&](const char* option, std::initializer_list<const char*> others) {
+    for (const char* other : others) command.get_option(option)->excludes(command.get_option(other));
+  };
+  const auto timing = {"--batch",      "--prompt-tokens", "--decode-prompt-tokens",
+                       "--new-tokens", "--repeat",        "--mixed"};
+  const auto loading = {"--dtype", "--quantize", "--option", "--device", "--isa", "--threads"};
+  exclude("--perplexity", timing);
+  exclude("--url", timing);
+  exclude("--url", loading);
+  exclude("--url", {"--perplexity", "--write", "--random", "--random-seed", "model_dir"});
+  exclude("--write", timing);
+  exclude("--write", loading);
+  exclude("--write", {"--perplexity", "--json"});
+}
+
 }  // namespace
 
 void add_bench(CLI::App& app) {
@@ -255,8 +273,7 @@ void add_bench(CLI::App& app) {
   auto* write = command->add_option(
       "--write", flags->write, "Instead write the model of --random to this directory, with a tokenizer");
   write->needs(command->get_option("--random"));
-  command->get_option("--perplexity")->excludes(write)->excludes("--url");
-  command->get_option("--url")->excludes(write)->excludes("--random")->excludes("model_dir");
+  exclude_what_has_no_effect(*command);
   command->callback([flags] { bench(*flags); });
 }
 

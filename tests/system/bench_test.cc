@@ -169,6 +169,7 @@ TEST(Bench, AServerThatIsNotThereIsNamed) {
   EXPECT_NE(gone.exit_code, 0);
   EXPECT_THAT(gone.err, HasSubstr("127.0.0.1:1"));
   EXPECT_EQ(run_peregrine({"bench", "--url", "localhost:80"}).exit_code, 2);
+  EXPECT_EQ(run_peregrine({"bench", "--url", "http://localhost:9", "--batch", "8"}).exit_code, 2);
   EXPECT_EQ(run_peregrine({"bench", "--url", "http://localhost:0"}).exit_code, 2);
   EXPECT_EQ(run_peregrine({"bench", "--url", "http://[::1]:8", "--prompt-range", "9:3"}).exit_code, 2);
 }
