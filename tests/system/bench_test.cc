@@ -178,7 +178,7 @@ TEST(Bench, RandomModelsAsFilesCanBeServed) {
   const testing::TemporaryDirectory folder;
   const std::string directory = (folder.path() / "model").string();
   EXPECT_EQ(run_peregrine({"bench", "--random",
-                           "falcon-7b:layers=2,hidden=64,heads=2,kv_heads=1,intermediate=96,"
+                           "falcon-7b:layers=2,hidden=64,heads=2,"
                            "vocab=600",
                            "--write", directory})
                 .exit_code,
