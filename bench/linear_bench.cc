@@ -9,31 +9,20 @@
 
 #include <cstdlib>
 #include <cstring>
-#include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "bench/falcon_shapes.h"
 #include "ops/cpu/limits.h"
 #include "ops/device.h"
 
 namespace {
 
 using namespace peregrine;
+using bench::Shape;
 using core::DType;
-
-struct Shape {
-  const char* name;
-  std::int64_t n, k;
-};
-constexpr Shape kShapes[] = {{"qkv", 4672, 4544},
-                             {"out", 4544, 4544},
-                             {"up", 18176, 4544},
-                             {"down", 4544, 18176},
-                             {"head", 65024, 4544}};
-
-/// Weights of one shape read in turn, together beyond any last-level cache.
-constexpr std::int64_t kWorkingSet = std::int64_t{700} << 20;
 
 struct Machine {
   std::unique_ptr<ops::Device> device;
@@ -54,23 +43,31 @@ const Machine& machine() {
   return instance;
 }
 
-std::vector<std::unique_ptr<ops::Weight>> weights_of(const Shape& shape, DType type, std::int64_t rows) {
+using Weights = std::vector<std::unique_ptr<ops::Weight>>;
+
+/// Copies of a weight. Those of the last call are kept: neighbouring results share them, and Google Benchmark
+/// calls a benchmark several times.
+const Weights& weights_of(const Shape& shape, DType type, std::int64_t rows) {
+  static std::pair<std::string, DType> kept_as;
+  static Weights kept;
   const std::int64_t size = static_cast<std::int64_t>(core::size_of(type));
+  const std::int64_t copies = bench::copies_beyond_caches(shape, size, rows);
+  if (kept_as == std::pair{std::string(shape.name), type} && std::ssize(kept) >= copies) return kept;
+  kept.clear();
+  kept_as = {shape.name, type};
   const DType source = type == DType::kI8 ? DType::kBF16 : type;
   const auto bytes = shape.n * shape.k * static_cast<std::int64_t>(core::size_of(source));
   const std::vector<std::byte> values(static_cast<std::size_t>(bytes), std::byte{0x3c});
   const ops::HostMatrix host{values.data(), source, shape.n, shape.k, shape.k};
-  const std::int64_t copies = rows > 64 ? 1 : kWorkingSet / (shape.n * shape.k * size) + 1;
-  std::vector<std::unique_ptr<ops::Weight>> weights;
   for (std::int64_t i = 0; i < copies; ++i) {
-    weights.push_back(machine().device->pack({&host, 1}, type, ops::WeightUse::kLinear));
+    kept.push_back(machine().device->pack({&host, 1}, type, ops::WeightUse::kLinear));
   }
-  return weights;
+  return kept;
 }
 
 void linear(benchmark::State& state, const Shape& shape, DType weight_type, DType type, std::int64_t rows) {
   ops::Device& device = *machine().device;
-  const auto weights = weights_of(shape, weight_type, rows);
+  const Weights& weights = weights_of(shape, weight_type, rows);
   const auto size = static_cast<std::int64_t>(core::size_of(type));
   const ops::Buffer in = device.allocate(static_cast<std::size_t>(rows * shape.k * size));
   const ops::Buffer out = device.allocate(static_cast<std::size_t>(rows * shape.n * size));
@@ -110,8 +107,8 @@ int main(int argc, char** argv) {
       {"f16*f32", DType::kF16, DType::kF32},     {"f32*f32", DType::kF32, DType::kF32},
       {"int8*bf16", DType::kI8, DType::kBF16},   {"int8*f32", DType::kI8, DType::kF32}};
   for (const Types& types : kTypes) {
-    for (const Shape& shape : kShapes) {
-      for (const std::int64_t rows : {1, 2, 4, 8, 16, 32, 128, 512}) {
+    for (const Shape& shape : bench::kFalconShapes) {
+      for (const std::int64_t rows : bench::kRows) {
         const auto name = fmt::format("{}/{}/M{}", types.name, shape.name, rows);
         benchmark::RegisterBenchmark(
             name.c_str(),

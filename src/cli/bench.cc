@@ -1,219 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <algorithm>
-#include <chrono>
-#include <cstdio>
+#include <fmt/format.h>
+
+#include <initializer_list>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "cli/bench_files.h"
+#include "cli/bench_generation.h"
+#include "cli/bench_load.h"
 #include "cli/bench_mixed.h"
+#include "cli/bench_perplexity.h"
+#include "cli/bench_report.h"
+#include "cli/bench_roofline.h"
 #include "cli/commands.h"
 #include "cli/json_output.h"
 #include "cli/session.h"
 #include "core/error.h"
-#include "core/log.h"
 #include "core/processors.h"
-#include "engine/engine.h"
 #include "ops/cpu/limits.h"
 
 namespace peregrine::cli {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 struct BenchFlags {
   ModelFlags model;
   std::string dtype;
   std::string quantize;
-  std::vector<std::int32_t> batches = {1, 8, 32};
-  std::int32_t prompt_tokens = 512;
-  std::int32_t decode_prompt_tokens = 32;
-  std::int32_t new_tokens = 32;
-  std::int32_t repeat = 3;
+  GenerationPlan plan;
   std::int32_t mixed = 0;
-};
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-/// What a token costs, from the model's shape: the matrices a decode step must read, and the layers'
-/// multiplications.
-struct Work {
-  double layer_weights = 0;  ///< Elements of the matrices of all layers that a token goes through.
-  double head_weights = 0;
-  double text_weights = 0;  ///< The same for a token of an encoder-decoder's text.
-
-  explicit Work(const model::LoadedModel& model) {
-    const model::DecoderConfig& config = model.decoder->config();
-    const double hidden = static_cast<double>(config.hidden_size);
-    const double queries = static_cast<double>(config.heads) * config.head_dim;
-    const double keys = static_cast<double>(config.kv_heads) * config.head_dim;
-    double mlp = static_cast<double>(config.intermediate_size) * (config.gated_mlp ? 3 : 2);
-    if (config.experts.count > 0) {
-      mlp = 3 * (config.experts.per_token * static_cast<double>(config.experts.intermediate_size) +
-                 static_cast<double>(config.experts.shared_intermediate_size));
-    }
-    layer_weights = config.layers * hidden * (2 * queries + 2 * keys + mlp);
-    head_weights = hidden * static_cast<double>(config.vocab_size);
-    if (!model.encoder) return;
-    layer_weights += config.layers * hidden * 2 * queries;  // cross-attention's queries and output
-    const model::EncoderConfig& encoder = model.encoder->config();
-    const double width = static_cast<double>(encoder.heads) * encoder.head_dim;
-    text_weights =
-        encoder.layers * static_cast<double>(encoder.hidden_size) *
-            (4 * width + static_cast<double>(encoder.intermediate_size) * (encoder.gated_mlp ? 3 : 2)) +
-        config.layers * hidden * 2 * keys;
-  }
-  /// Floating-point operations of a prompt (or text) whose last position alone needs logits; attention left
-  /// out.
-  double prefill_flops(std::int32_t tokens) const {
-    if (text_weights > 0) return 2 * (text_weights * tokens + layer_weights + head_weights);
-    return 2 * (layer_weights * tokens + head_weights);
-  }
-  double decode_bytes(core::DType dtype) const {
-    return (layer_weights + head_weights) * static_cast<double>(core::size_of(dtype));
-  }
-};
-
-/// Counts tokens, and notes when every sequence has had its first and when the first sequence has ended.
-class DecodeMeter : public engine::EventSink {
- public:
-  explicit DecodeMeter(std::size_t sequences) : started_(sequences, false) {}
-
-  void on_step(std::span<const engine::SequenceEvent> events) override {
-    const bool counting = waiting() == 0;
-    for (const engine::SequenceEvent& event : events) {
-      if (!event.tokens.empty()) started_.at(static_cast<std::size_t>(event.request)) = true;
-      if (counting) tokens_ += event.tokens.size();
-      if (event.finish) finished_ = true;
-    }
-    if (counting) {
-      seconds_ = seconds_since(start_);
-    } else if (waiting() == 0) {
-      start_ = Clock::now();
-    }
-  }
-
-  bool finished() const { return finished_; }
-  double tokens_per_second() const { return seconds_ > 0 ? static_cast<double>(tokens_) / seconds_ : 0; }
-
- private:
-  std::size_t waiting() const {
-    return static_cast<std::size_t>(std::count(started_.begin(), started_.end(), false));
-  }
-
-  std::vector<bool> started_;
-  Clock::time_point start_;
-  double seconds_ = 0;
-  std::size_t tokens_ = 0;
-  bool finished_ = false;
-};
-
-/// Runs `count` greedy requests that never end early; the time until the sink says that it has seen enough is
-/// the sink's.
-void run_requests(const Session& session, const BenchFlags& flags, std::int32_t count,
-                  std::int32_t prompt_tokens, std::int32_t new_tokens, DecodeMeter& meter) {
-  engine::EngineOptions options = host::engine_options(session.options);
-  options.max_rolling_batch_size = count;
-  options.max_rolling_batch_prefill_tokens =
-      std::max(options.max_rolling_batch_prefill_tokens, flags.prompt_tokens);
-  options.max_model_length = prompt_tokens + new_tokens;
-  engine::Engine engine(*session.device, *session.model.decoder, options, session.model.encoder.get());
-  for (std::int32_t i = 0; i < count; ++i) {
-    engine::Request request;
-    request.id = static_cast<engine::RequestId>(i);
-    set_prompt(session, bench_prompt(prompt_tokens, session.model.decoder->config().vocab_size, request.id),
-               request);
-    request.parameters.max_new_tokens = new_tokens;
-    engine.submit(std::move(request));
-  }
-  while (!meter.finished() && engine.step(meter)) {
-  }
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
-
-double prefill_rate(const Session& session, const BenchFlags& flags) {
-  std::vector<double> rates;
-  for (std::int32_t i = 0; i <= flags.repeat; ++i) {
-    DecodeMeter meter(1);
-    const auto start = Clock::now();
-    run_requests(session, flags, 1, flags.prompt_tokens, 1, meter);
-    if (i > 0) rates.push_back(flags.prompt_tokens / seconds_since(start));  // the first run warms up
-  }
-  return median(rates);
-}
-
-double decode_rate(const Session& session, const BenchFlags& flags, std::int32_t batch) {
-  // Prompts of a large batch take several steps; sequences that started early must not end while others
-  // prefill.
-  const std::int32_t prefill_steps =
-      batch * flags.decode_prompt_tokens / session.options.max_rolling_batch_prefill_tokens + 2;
-  std::vector<double> rates;
-  for (std::int32_t i = 0; i < flags.repeat; ++i) {
-    DecodeMeter meter(static_cast<std::size_t>(batch));
-    run_requests(session, flags, batch, flags.decode_prompt_tokens, flags.new_tokens + prefill_steps, meter);
-    rates.push_back(meter.tokens_per_second());
-  }
-  return median(rates);
-}
-
-void check(const BenchFlags& flags) {
-  if (flags.prompt_tokens < 1 || flags.decode_prompt_tokens < 1 || flags.new_tokens < 2 || flags.repeat < 1) {
-    core::fail(
-        core::ErrorKind::kInvalidArgument,
-        "--prompt-tokens, --decode-prompt-tokens and --repeat must be at least 1, --new-tokens at least 2");
-  }
-  for (const std::int32_t batch : flags.batches) {
-    if (batch < 1 || batch > 4096)
-      core::fail(core::ErrorKind::kInvalidArgument, "--batch {} is not from 1 to 4096", batch);
-  }
-}
-
-/// Measured limits of the machine, for arithmetic in the model's type.
-struct Roofline {
-  double bytes_per_second = 0;
-  double flops = 0;
-
-  /// The most sequences' tokens a second that decoding `batch` sequences allows: whichever of reading every
-  /// matrix once a step and the arithmetic takes longer.
-  double decode_rate(const Work& work, core::DType dtype, std::int32_t batch) const {
-    const double reading = work.decode_bytes(dtype) / bytes_per_second;
-    const double computing = 2 * (work.layer_weights + work.head_weights) * batch / flops;
-    return batch / std::max(reading, computing);
-  }
-};
-
-/// Results as text for people or as members of a JSON object.
-class Report {
- public:
-  explicit Report(bool json) : json_(json) {}
-
-  /// Text appears as it comes: on standard output, or as progress beside JSON.
-  void line(const std::string& text) const {
-    if (json_) {
-      spdlog::info("{}", text);
-    } else {
-      std::printf("%s\n", text.c_str());
-      std::fflush(stdout);
-    }
-  }
-  void member(std::string_view name, const std::string& value) {
-    members_ += fmt::format("{}\"{}\":{}", members_.empty() ? "" : ",", name, value);
-  }
-  void number(std::string_view name, double value) { member(name, fmt::format("{:.6g}", value)); }
-
-  void finish() const {
-    if (json_) std::printf("{%s}\n", members_.c_str());
-  }
-
- private:
-  bool json_;
-  std::string members_;
+  PerplexityPlan perplexity;
+  LoadPlan load;
+  std::string write;  ///< Directory to write the random model to.
 };
 
 void report_model(const Session& session, const BenchFlags& flags, int threads, Report& report) {
@@ -237,42 +55,57 @@ void report_model(const Session& session, const BenchFlags& flags, int threads, 
 }
 
 void report_limits(const ops::cpu::Limits& limits, Report& report) {
-  report.member("limits",
-                fmt::format("{{\"read_gb_s\":{:.2f},\"bf16_gflop_s\":{:.1f},\"f32_gflop_s\":{:.1f}}}",
-                            limits.read_bandwidth / 1e9, limits.bf16_rate / 1e9, limits.f32_rate / 1e9));
-  report.line(fmt::format("machine: reads {:.1f} GB/s, bf16 {:.0f} Gflop/s, float32 {:.0f} Gflop/s",
-                          limits.read_bandwidth / 1e9, limits.bf16_rate / 1e9, limits.f32_rate / 1e9));
+  report.member(
+      "limits",
+      fmt::format(
+          "{{\"read_gb_s\":{:.2f},\"bf16_gflop_s\":{:.1f},\"f32_gflop_s\":{:.1f},\"int8_gop_s\":{:.1f}}}",
+          limits.read_bandwidth / 1e9, limits.bf16_rate / 1e9, limits.f32_rate / 1e9,
+          limits.int8_rate / 1e9));
+  report.line(fmt::format(
+      "machine: reads {:.1f} GB/s, bf16 {:.0f} Gflop/s, float32 {:.0f} Gflop/s, int8 {:.0f} Gop/s",
+      limits.read_bandwidth / 1e9, limits.bf16_rate / 1e9, limits.f32_rate / 1e9, limits.int8_rate / 1e9));
 }
 
-void report_prefill(const Session& session, const BenchFlags& flags, const Work& work,
-                    const Roofline& roofline, Report& report) {
-  const double rate = prefill_rate(session, flags);
-  const double flops = work.prefill_flops(flags.prompt_tokens) * rate / flags.prompt_tokens;
-  report.number("prompt_tokens", flags.prompt_tokens);
-  report.number("prefill_tok_s", rate);
-  report.number("prefill_gflop_s", flops / 1e9);
-  report.number("prefill_peak_fraction", flops / roofline.flops);
-  report.line(fmt::format("prefill, {} tokens: {:.1f} tokens/s, {:.0f} Gflop/s, {:.0f} % of the peak",
-                          flags.prompt_tokens, rate, flops / 1e9, 100 * flops / roofline.flops));
+void report_prefill(const Session& session, const GenerationPlan& plan, const Roofline& roofline,
+                    Report& report) {
+  const Work work(session.model);
+  std::string rows;
+  for (const std::int32_t tokens : plan.prompt_tokens) {
+    const double rate = prefill_rate(session, plan, tokens);
+    const double operations = work.prefill_operations(tokens) * rate / tokens;
+    const double fraction = operations / roofline.operations_per_second;
+    rows += fmt::format("{}{{\"tokens\":{},\"tok_s\":{:.3f},\"gop_s\":{:.1f},\"peak_fraction\":{:.3f}}}",
+                        rows.empty() ? "" : ",", tokens, rate, operations / 1e9, fraction);
+    report.line(fmt::format("prefill, {} tokens: {:.1f} tokens/s, {:.0f} Gop/s, {:.0f} % of the peak", tokens,
+                            rate, operations / 1e9, 100 * fraction));
+    if (tokens == plan.prompt_tokens.front()) {
+      report.number("prompt_tokens", tokens);
+      report.number("prefill_tok_s", rate);
+    }
+  }
+  report.member("prefill", "[" + rows + "]");
 }
 
-void report_decode(const Session& session, const BenchFlags& flags, const Work& work,
-                   const Roofline& roofline, Report& report) {
+void report_decode(const Session& session, const GenerationPlan& plan, const Roofline& roofline,
+                   Report& report) {
+  const Work work(session.model);
   const core::DType dtype = session.model.decoder->types().stored().most();
   std::string rows;
-  for (const std::int32_t batch : flags.batches) {
-    const double rate = decode_rate(session, flags, batch);
+  for (const std::int32_t batch : plan.batches) {
+    const double rate = decode_rate(session, plan, batch);
     const double bytes = rate / batch * work.decode_bytes(dtype);
-    const double fraction = rate / roofline.decode_rate(work, dtype, batch);
+    const double limit = roofline.decode_rate(work, dtype, batch);
     rows += fmt::format(
-        "{}{{\"batch\":{},\"tok_s\":{:.3f},\"weight_gb_s\":{:.2f},\"bandwidth_fraction\":{:.3f},\"roofline_"
-        "fraction\":{:.3f}}}",
-        rows.empty() ? "" : ",", batch, rate, bytes / 1e9, bytes / roofline.bytes_per_second, fraction);
+        "{}{{\"batch\":{},\"tok_s\":{:.3f},\"weight_gb_s\":{:.2f},\"bandwidth_fraction\":{:.3f},"
+        "\"roofline_tok_s\":{:.3f},\"roofline_fraction\":{:.3f}}}",
+        rows.empty() ? "" : ",", batch, rate, bytes / 1e9, bytes / roofline.bytes_per_second, limit,
+        rate / limit);
     report.line(fmt::format(
         "decode, batch {}: {:.2f} tokens/s, {:.1f} GB/s of weights, {:.0f} % of what the machine allows",
-        batch, rate, bytes / 1e9, 100 * fraction));
+        batch, rate, bytes / 1e9, 100 * rate / limit));
   }
-  report.number("new_tokens", flags.new_tokens);
+  report.number("decode_prompt_tokens", plan.decode_prompt_tokens);
+  report.number("new_tokens", plan.new_tokens);
   report.member("decode", "[" + rows + "]");
 }
 
@@ -294,55 +127,153 @@ void report_mixed(const Session& session, const BenchFlags& flags, Report& repor
                                      result.new_tokens, rows));
 }
 
-void bench(BenchFlags& flags) {
-  check(flags);
-  if (!flags.dtype.empty()) flags.model.options.push_back("dtype=" + flags.dtype);
-  if (!flags.quantize.empty()) flags.model.options.push_back("quantize=" + flags.quantize);
+void report_perplexity(const Session& session, const BenchFlags& flags, Report& report) {
+  const Perplexity result = measure_perplexity(session, flags.perplexity);
+  report.member("tokens", fmt::format("{}", result.tokens));
+  report.member("scored_tokens", fmt::format("{}", result.scored));
+  report.member("windows", fmt::format("{}", result.windows));
+  report.number("context", result.context);
+  report.number("stride", result.stride);
+  report.number("seconds", result.seconds);
+  report.member("mean_nll", fmt::format("{:.9g}", result.mean_negative_log_likelihood));
+  report.member("perplexity", fmt::format("{:.9g}", result.perplexity));
+  report.line(fmt::format("perplexity {:.4f} over {} tokens, in {} windows of {} with stride {}, {:.1f} s",
+                          result.perplexity, result.scored, result.windows, result.context, result.stride,
+                          result.seconds));
+}
+
+void report_generation(const Session& session, const BenchFlags& flags, int threads, Report& report) {
+  const ops::cpu::Limits limits = ops::cpu::measure_limits(threads, session.options.isa);
+  const model::DecoderTypes& types = session.model.decoder->types();
+  const Roofline roofline{limits.read_bandwidth, types.stored().most() == core::DType::kI8 ? limits.int8_rate
+                                                 : types.compute == core::DType::kBF16     ? limits.bf16_rate
+                                                                                           : limits.f32_rate};
+  report_limits(limits, report);
+  report_prefill(session, flags.plan, roofline, report);
+  report_decode(session, flags.plan, roofline, report);
+  report_mixed(session, flags, report);
+}
+
+void bench_model(const BenchFlags& flags) {
+  flags.plan.check();
   const Session session = open_session(flags.model, read_options(flags.model));
   if (!session.model.decoder) {
     core::fail(core::ErrorKind::kUnsupported, "bench measures generation, and the model is an encoder");
   }
   const int threads = session.options.cpu_threads > 0 ? session.options.cpu_threads : core::default_threads();
-  const ops::cpu::Limits limits = ops::cpu::measure_limits(threads, session.options.isa);
-  const bool bf16 = session.model.decoder->types().compute == core::DType::kBF16;
-  const Roofline roofline{limits.read_bandwidth, bf16 ? limits.bf16_rate : limits.f32_rate};
-  const Work work(session.model);
-
   Report report(flags.model.json);
   report_model(session, flags, threads, report);
-  report_limits(limits, report);
-  report_prefill(session, flags, work, roofline, report);
-  report_decode(session, flags, work, roofline, report);
-  report_mixed(session, flags, report);
+  if (flags.perplexity.text.empty()) {
+    report_generation(session, flags, threads, report);
+  } else {
+    report_perplexity(session, flags, report);
+  }
   report.finish();
+}
+
+void bench(BenchFlags& flags) {
+  if (!flags.load.url.empty()) return bench_load(flags.load, flags.model.json);
+  if (!flags.write.empty())
+    return write_random_model(flags.model.random, flags.model.random_seed, flags.write);
+  if (!flags.dtype.empty()) flags.model.options.push_back("dtype=" + flags.dtype);
+  if (!flags.quantize.empty()) flags.model.options.push_back("quantize=" + flags.quantize);
+  bench_model(flags);
+}
+
+void add_generation_options(CLI::App& command, GenerationPlan& plan) {
+  command.add_option("--batch", plan.batches, "Numbers of sequences to decode at once")
+      ->delimiter(',')
+      ->capture_default_str();
+  command.add_option("--prompt-tokens", plan.prompt_tokens, "Prompt lengths of the prefill measurement")
+      ->delimiter(',')
+      ->capture_default_str();
+  command
+      .add_option("--decode-prompt-tokens", plan.decode_prompt_tokens,
+                  "Prompt length before the decode measurement")
+      ->capture_default_str();
+  command.add_option("--new-tokens", plan.new_tokens, "Tokens decoded by each sequence")
+      ->capture_default_str();
+  command.add_option("--repeat", plan.repeat, "Runs of each measurement; the median counts")
+      ->capture_default_str();
+}
+
+void add_perplexity_options(CLI::App& command, PerplexityPlan& plan) {
+  auto* text = command.add_option("--perplexity", plan.text,
+                                  "Measure instead the model's perplexity over a text: a file, or the text");
+  command.add_option("--context", plan.context, "Tokens of a window (default: the model's, at most 1024)")
+      ->check(CLI::Range(2, 1 << 24))
+      ->needs(text);
+  command.add_option("--stride", plan.stride, "Tokens from window to window (default: half of the context)")
+      ->check(CLI::Range(1, 1 << 24))
+      ->needs(text);
+}
+
+void add_load_options(CLI::App& command, LoadPlan& plan) {
+  auto* url = command.add_option(
+      "--url", plan.url,
+      "Measure instead a running server with the OpenAI interface, http://HOST[:PORT][/PATH]");
+  const auto number = [&](const char* name, std::int32_t& value, const char* help, CLI::Range range) {
+    command.add_option(name, value, help)->check(range)->capture_default_str()->needs(url);
+  };
+  number("--clients", plan.clients, "Requests under way at a time", CLI::Range(1, 4096));
+  number("--requests", plan.requests, "Requests in all", CLI::Range(1, 1'000'000));
+  number("--warmup", plan.warmup, "Requests before, which do not count", CLI::Range(0, 1000));
+  command.add_option("--seed", plan.seed, "What prompts and lengths follow from")
+      ->check(CLI::Range(0u, 1u << 31))
+      ->capture_default_str()
+      ->needs(url);
+  command.add_option("--model-name", plan.model, "Name in the requests (default: the first that is served)")
+      ->needs(url);
+  const auto range = [&](const char* name, std::array<std::int32_t, 2>& value, const char* help) {
+    command
+        .add_option_function<std::string>(
+            name, [name, &value](const std::string& text) { value = parse_range(text, name); }, help)
+        ->default_str(fmt::format("{}:{}", value[0], value[1]))
+        ->needs(url);
+  };
+  range("--prompt-range", plan.prompt_tokens, "Lengths of prompts, LOW:HIGH");
+  range("--output-range", plan.output_tokens, "Lengths of answers, LOW:HIGH");
+  range("--token-ids", plan.token_ids, "Ids that prompts are made of, LOW:HIGH");
+}
+
+/// What one kind of measurement does not look at is refused beside it.
+void exclude_what_has_no_effect(CLI::App& command) {
+  const auto exclude = [&](const char* option, std::initializer_list<const char*> others) {
+    for (const char* other : others) command.get_option(option)->excludes(command.get_option(other));
+  };
+  const auto timing = {"--batch",      "--prompt-tokens", "--decode-prompt-tokens",
+                       "--new-tokens", "--repeat",        "--mixed"};
+  const auto loading = {"--dtype", "--quantize", "--option", "--device", "--isa", "--threads"};
+  exclude("--perplexity", timing);
+  exclude("--url", timing);
+  exclude("--url", loading);
+  exclude("--url", {"--perplexity", "--write", "--random", "--random-seed", "model_dir"});
+  exclude("--write", timing);
+  exclude("--write", loading);
+  exclude("--write", {"--perplexity", "--json"});
 }
 
 }  // namespace
 
 void add_bench(CLI::App& app) {
   auto flags = std::make_shared<BenchFlags>();
-  CLI::App* command =
-      app.add_subcommand("bench", "Prefill and decode speed, beside what this machine allows");
+  CLI::App* command = app.add_subcommand(
+      "bench",
+      "Speed beside what this machine allows: prefill and decode, or a server under load; perplexity");
   flags->model.add_to(*command, true);
   command->add_option("--dtype", flags->dtype, "Type of the stored weights: auto, fp32, fp16 or bf16");
   command->add_option("--quantize", flags->quantize, "Of the stored weights: none or int8");
-  command->add_option("--batch", flags->batches, "Numbers of sequences to decode at once")
-      ->delimiter(',')
-      ->capture_default_str();
-  command->add_option("--prompt-tokens", flags->prompt_tokens, "Prompt length of the prefill measurement")
-      ->capture_default_str();
-  command
-      ->add_option("--decode-prompt-tokens", flags->decode_prompt_tokens,
-                   "Prompt length before the decode measurement")
-      ->capture_default_str();
-  command->add_option("--new-tokens", flags->new_tokens, "Tokens decoded by each sequence")
-      ->capture_default_str();
-  command->add_option("--repeat", flags->repeat, "Runs of each measurement; the median counts")
-      ->capture_default_str();
+  add_generation_options(*command, flags->plan);
   command
       ->add_option("--mixed", flags->mixed,
                    "Also run so many requests of different kinds and lengths, one to all at a time")
       ->check(CLI::Range(0, 4096));
+  add_perplexity_options(*command, flags->perplexity);
+  add_load_options(*command, flags->load);
+  auto* write = command->add_option(
+      "--write", flags->write, "Instead write the model of --random to this directory, with a tokenizer");
+  write->needs(command->get_option("--random"));
+  exclude_what_has_no_effect(*command);
   command->callback([flags] { bench(*flags); });
 }
 
