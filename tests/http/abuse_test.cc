@@ -9,7 +9,7 @@
 #include <random>
 #include <vector>
 
-#include "http/client.h"
+#include "http/raw_client.h"
 #include "http/fake_service.h"
 #include "http/server.h"
 
@@ -34,7 +34,7 @@ class Abuse : public testing::Test {
   }
   std::uint16_t port() const { return server_->port(); }
   void expect_alive() {
-    Client client(port());
+    RawClient client(port());
     ASSERT_TRUE(client.send("GET /echo HTTP/1.1\r\n\r\n"));
     EXPECT_EQ(client.read_answer().status, 200);
   }
@@ -74,7 +74,7 @@ TEST_F(Abuse, MutatedRequests) {
       if (bytes.empty()) bytes = "x";
     }
     if (random() % 3 == 0) bytes.resize(random() % bytes.size());
-    Client client(port());
+    RawClient client(port());
     client.send(bytes);
     if (random() % 4 == 0) client.shut_send();
     if (random() % 4 == 0) client.read_some(1000, 5ms);
@@ -90,7 +90,7 @@ TEST_F(Abuse, RandomBytes) {
   for (int round = 0; round < 1000; ++round) {
     std::string bytes(random() % 2000, '\0');
     for (char& c : bytes) c = static_cast<char>(random());
-    Client client(port());
+    RawClient client(port());
     client.send(bytes);
   }
   expect_alive();
@@ -101,7 +101,7 @@ TEST_F(Abuse, DescriptorsReturn) {
   expect_alive();
   expect_nothing_left();
   const std::ptrdiff_t before = open_descriptors();
-  std::vector<std::unique_ptr<Client>> clients;
+  std::vector<std::unique_ptr<RawClient>> clients;
   const std::vector<std::string> beginnings = {"",
                                                "G",
                                                "GET /wait HTTP/1.1\r\n\r\n",
@@ -109,7 +109,7 @@ TEST_F(Abuse, DescriptorsReturn) {
                                                "GET /stream?10000 HTTP/1.1\r\n\r\n",
                                                "garbage\r\n\r\n"};
   for (int i = 0; i < 500; ++i) {
-    clients.push_back(std::make_unique<Client>(port(), 4096));
+    clients.push_back(std::make_unique<RawClient>(port(), 4096));
     ASSERT_TRUE(clients.back()->send(beginnings[static_cast<std::size_t>(i) % beginnings.size()]));
   }
   ASSERT_TRUE(wait_until([&] { return service.connections == 500 && service.exchanges == 166; }))
@@ -134,13 +134,13 @@ TEST_F(Abuse, LargeBodiesShareALimit) {
   const std::string body(options.max_request_size, 'x');
   const std::string head = fmt::format("POST /echo HTTP/1.1\r\nContent-Length: {}\r\n\r\n", body.size());
   // All but a byte of more large bodies than are allowed at once.
-  std::vector<std::unique_ptr<Client>> clients;
+  std::vector<std::unique_ptr<RawClient>> clients;
   for (int i = 0; i < 20; ++i) {
-    clients.push_back(std::make_unique<Client>(server.port()));
+    clients.push_back(std::make_unique<RawClient>(server.port()));
     clients.back()->send(head);
     clients.back()->send(std::string_view(body).substr(1));
   }
-  Client small(server.port());
+  RawClient small(server.port());
   ASSERT_TRUE(small.send("POST /echo HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello"));
   EXPECT_EQ(small.read_answer().status, 200);
   int served = 0;
@@ -155,7 +155,7 @@ TEST_F(Abuse, LargeBodiesShareALimit) {
   EXPECT_GE(served, 15);
   EXPECT_GE(refused, 1);
   clients.clear();
-  Client after(server.port());
+  RawClient after(server.port());
   ASSERT_TRUE(after.send(head + body));
   EXPECT_EQ(after.read_answer().status, 200);
 }
@@ -169,8 +169,8 @@ TEST_F(Abuse, NoDescriptorsLeft) {
   // Room for three connections, with their clients' ends.
   const rlimit tight{static_cast<rlim_t>(open_descriptors() - 1 + 6), old.rlim_max};
   ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &tight), 0);
-  std::vector<std::unique_ptr<Client>> clients;
-  for (int i = 0; i < 5; ++i) clients.push_back(std::make_unique<Client>(port()));
+  std::vector<std::unique_ptr<RawClient>> clients;
+  for (int i = 0; i < 5; ++i) clients.push_back(std::make_unique<RawClient>(port()));
   rusage usage_before{};
   ::getrusage(RUSAGE_SELF, &usage_before);
   std::this_thread::sleep_for(500ms);

@@ -12,7 +12,7 @@
 #include <thread>
 #include <vector>
 
-#include "http/client.h"
+#include "http/raw_client.h"
 #include "http/fake_service.h"
 #include "http/server.h"
 #include "http/shared.h"
@@ -52,7 +52,7 @@ constexpr std::string_view kEcho = "GET /echo HTTP/1.1\r\n\r\n";
 TEST_F(Connections, AClientThatVanishesWhileWaitingEndsItsExchange) {
   start();
   for (const bool reset : {false, true}) {
-    Client client(port());
+    RawClient client(port());
     ASSERT_TRUE(client.send(kWait));
     ASSERT_TRUE(wait_until([&] { return service.exchanges == 1; }));
     if (reset) {
@@ -69,7 +69,7 @@ TEST_F(Connections, AClientThatVanishesWhileWaitingEndsItsExchange) {
 TEST_F(Connections, PipelinedBytesDoNotHideThatTheClientIsGone) {
   start();
   for (const std::size_t size : {1000, 100'000}) {  // within the read-ahead, and more than it
-    Client client(port());
+    RawClient client(port());
     ASSERT_TRUE(client.send(kWait));
     ASSERT_TRUE(client.send(std::string(size, 'x')));
     ASSERT_TRUE(wait_until([&] { return service.exchanges == 1; }));
@@ -81,12 +81,12 @@ TEST_F(Connections, PipelinedBytesDoNotHideThatTheClientIsGone) {
 
 TEST_F(Connections, AClientThatVanishesMidStreamEndsItsExchange) {
   start();
-  Client client(port());
+  RawClient client(port());
   ASSERT_TRUE(client.send("GET /stream?1000000 HTTP/1.1\r\n\r\n"));
   for (int i = 0; i < 10; ++i) ASSERT_FALSE(client.read_some(10'000, 20s).empty());
   client.close();
   EXPECT_TRUE(no_exchange_left());
-  Client ticks(port());
+  RawClient ticks(port());
   ASSERT_TRUE(ticks.send("GET /ticks?100000000 HTTP/1.1\r\n\r\n"));
   ASSERT_FALSE(ticks.read_some(100, 20s).empty());
   ticks.shut_send();
@@ -96,23 +96,23 @@ TEST_F(Connections, AClientThatVanishesMidStreamEndsItsExchange) {
 
 TEST_F(Connections, HalfClosedClientsGetWhatNeedsNoWaiting) {
   start();
-  Client two(port());
+  RawClient two(port());
   ASSERT_TRUE(two.send(std::string(kEcho) + std::string(kEcho)));
   two.shut_send();
   EXPECT_TRUE(two.read_answer().complete);
   EXPECT_TRUE(two.read_answer().complete);
   EXPECT_TRUE(two.read_end());
   const std::string body(100'000, 'x');  // this one by way of a worker
-  Client large(port());
+  RawClient large(port());
   ASSERT_TRUE(
       large.send(fmt::format("POST /echo HTTP/1.1\r\nContent-Length: {}\r\n\r\n{}", body.size(), body)));
   large.shut_send();
   EXPECT_TRUE(large.read_answer().complete);
-  Client waiting(port());
+  RawClient waiting(port());
   ASSERT_TRUE(waiting.send(kWait));
   waiting.shut_send();
   EXPECT_TRUE(waiting.read_end());
-  Client half(port());
+  RawClient half(port());
   ASSERT_TRUE(half.send("POST /echo HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc"));
   half.shut_send();
   EXPECT_TRUE(half.read_end());
@@ -123,7 +123,7 @@ TEST_F(Connections, HalfClosedClientsGetWhatNeedsNoWaiting) {
 TEST_F(Connections, AnUnreadStreamIsNotAskedForMore) {
   options.threads = 1;
   start();
-  Client slow(port(), 4096);
+  RawClient slow(port(), 4096);
   ASSERT_TRUE(slow.send("GET /stream?100000 HTTP/1.1\r\n\r\n"));  // 6 GB
   int asked = -1;
   ASSERT_TRUE(wait_until([&] {
@@ -133,7 +133,7 @@ TEST_F(Connections, AnUnreadStreamIsNotAskedForMore) {
   }));
   EXPECT_LT(asked, 200);  // what the system's buffers take
   // Others go on meanwhile, on the same thread.
-  Client other(port());
+  RawClient other(port());
   for (int i = 0; i < 20; ++i) {
     ASSERT_TRUE(other.send("GET /ticks?5 HTTP/1.1\r\n\r\n"));
     EXPECT_TRUE(other.read_answer().complete);
@@ -146,7 +146,7 @@ TEST_F(Connections, AnUnreadStreamIsNotAskedForMore) {
 TEST_F(Connections, ASlowReaderGetsEverything) {
   options.write_timeout = 2s;
   start();
-  Client slow(port());
+  RawClient slow(port());
   ASSERT_TRUE(slow.send("GET /stream?2000 HTTP/1.1\r\n\r\n"));
   std::size_t received = 0;
   for (int i = 0; i < 6; ++i) {  // longer than the time without progress
@@ -165,7 +165,7 @@ TEST_F(Connections, ASlowReaderGetsEverything) {
 TEST_F(Connections, AClientThatTakesNothingIsDropped) {
   options.write_timeout = 1s;
   start();
-  Client client(port(), 4096);
+  RawClient client(port(), 4096);
   ASSERT_TRUE(client.send("GET /stream?100000 HTTP/1.1\r\n\r\n"));
   EXPECT_TRUE(wait_until([&] { return service.stream_parts > 0; }));
   EXPECT_TRUE(no_exchange_left());
@@ -179,14 +179,14 @@ TEST_F(Connections, ABodyWithAWorkerHoldsUpNobody) {
   const std::string body(20'000, 'x');
   const std::string large =
       fmt::format("POST /echo HTTP/1.1\r\nContent-Length: {}\r\n\r\n{}", body.size(), body);
-  Client busy(port());
-  Client gone(port());
+  RawClient busy(port());
+  RawClient gone(port());
   ASSERT_TRUE(busy.send(large));
   ASSERT_TRUE(gone.send(large));
   ASSERT_TRUE(wait_until([&] { return service.in_slow_handle == 2; }));
-  Client queued(port());  // behind the two workers' two, and gone before its turn
+  RawClient queued(port());  // behind the two workers' two, and gone before its turn
   ASSERT_TRUE(queued.send(large));
-  Client other(port());
+  RawClient other(port());
   ASSERT_TRUE(other.send(kEcho));
   EXPECT_EQ(other.read_answer().status, 200);
   gone.reset();
@@ -203,7 +203,7 @@ TEST_F(Connections, NoBodyIsHandledByAThreadThatWrites) {
   options.threads = 1;
   start();
   for (const std::size_t size : {1u, 1000u, 1'000'000u}) {
-    Client client(port());
+    RawClient client(port());
     ASSERT_TRUE(client.send(
         fmt::format("POST /echo HTTP/1.1\r\nContent-Length: {}\r\n\r\n{}", size, std::string(size, 'x'))));
     EXPECT_EQ(client.read_answer().status, 200);
@@ -216,14 +216,14 @@ TEST_F(Connections, LongBodiesHoldUpNoShortOnes) {
   start();
   service.slow_handle = true;
   const std::string body(1'000'000, 'x');
-  std::vector<std::unique_ptr<Client>> busy;
+  std::vector<std::unique_ptr<RawClient>> busy;
   for (int i = 0; i < 4; ++i) {  // more than there are workers
-    busy.push_back(std::make_unique<Client>(port()));
+    busy.push_back(std::make_unique<RawClient>(port()));
     ASSERT_TRUE(busy.back()->send(
         fmt::format("POST /echo HTTP/1.1\r\nContent-Length: {}\r\n\r\n{}", body.size(), body)));
   }
   ASSERT_TRUE(wait_until([&] { return service.in_slow_handle == 2; }));
-  Client other(port());
+  RawClient other(port());
   ASSERT_TRUE(other.send(kEcho));
   EXPECT_EQ(other.read_answer().status, 200);
   ASSERT_TRUE(other.send("POST /echo HTTP/1.1\r\nContent-Length: 5\r\n\r\nshort"));
@@ -257,13 +257,13 @@ TEST(WakeList, ThoseThatWakeTogetherAreDeliveredTogether) {
 TEST_F(Connections, TooManyAreToldSo) {
   options.max_connections = 2;
   start();
-  std::optional<Client> first(port());
-  Client second(port());
-  for (Client* client : {&*first, &second}) {
+  std::optional<RawClient> first(port());
+  RawClient second(port());
+  for (RawClient* client : {&*first, &second}) {
     ASSERT_TRUE(client->send(kEcho));
     EXPECT_EQ(client->read_answer().status, 200);
   }
-  Client third(port());
+  RawClient third(port());
   const Answer answer = third.read_answer();
   EXPECT_EQ(answer.status, 503);
   EXPECT_EQ(answer.headers.at("connection"), "close");
@@ -271,16 +271,16 @@ TEST_F(Connections, TooManyAreToldSo) {
   third.close();
   first.reset();
   ASSERT_TRUE(wait_until([&] { return service.connections == 1; }));
-  Client fourth(port());
+  RawClient fourth(port());
   ASSERT_TRUE(fourth.send(kEcho));
   EXPECT_EQ(fourth.read_answer().status, 200);
 }
 
 TEST_F(Connections, DrainLetsAnswersFinish) {
   start();
-  Client idle(port());
-  Client used(port());
-  Client waiting(port());
+  RawClient idle(port());
+  RawClient used(port());
+  RawClient waiting(port());
   ASSERT_TRUE(used.send(kEcho));
   EXPECT_EQ(used.read_answer().status, 200);
   ASSERT_TRUE(waiting.send(std::string(kWait) + std::string(kEcho)));
@@ -289,7 +289,7 @@ TEST_F(Connections, DrainLetsAnswersFinish) {
   EXPECT_FALSE(server->drain(50ms));
   EXPECT_TRUE(idle.read_end());
   EXPECT_TRUE(used.read_end());
-  EXPECT_TRUE(wait_until([&] { return !Client(port()).connected(); }));
+  EXPECT_TRUE(wait_until([&] { return !RawClient(port()).connected(); }));
   service.release();
   EXPECT_TRUE(server->drain(20s));
   const Answer answer = waiting.read_answer();
@@ -301,7 +301,7 @@ TEST_F(Connections, DrainLetsAnswersFinish) {
 
 TEST_F(Connections, DrainAnswersWhatIsBeingSent) {
   start();
-  Client client(port());
+  RawClient client(port());
   ASSERT_TRUE(client.send("GET /ec"));
   ASSERT_TRUE(wait_until([&] { return service.connections == 1; }));
   std::this_thread::sleep_for(20ms);
@@ -315,7 +315,7 @@ TEST_F(Connections, DrainAnswersWhatIsBeingSent) {
 
 TEST_F(Connections, DrainEndsAStreamWithItsAnswer) {
   start();
-  Client client(port());
+  RawClient client(port());
   ASSERT_TRUE(client.send("GET /stream?3000 HTTP/1.1\r\n\r\n"));
   ASSERT_TRUE(wait_until([&] { return service.stream_parts > 0; }));
   bool drained = false;
@@ -332,9 +332,9 @@ TEST_F(Connections, TheEndOfTheServerEndsEverything) {
   service.slow_handle = true;
   for (int round = 0; round < 5; ++round) {
     start();
-    std::vector<std::unique_ptr<Client>> clients;
+    std::vector<std::unique_ptr<RawClient>> clients;
     for (int i = 0; i < 30; ++i) {
-      clients.push_back(std::make_unique<Client>(port()));
+      clients.push_back(std::make_unique<RawClient>(port()));
       constexpr std::string_view kRequests[] = {"",
                                                 "GET",
                                                 "POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nx",
@@ -353,7 +353,7 @@ TEST_F(Connections, TheEndOfTheServerEndsEverything) {
 TEST_F(Connections, TheEndComesBeforeTheBeginning) {
   for (int round = 0; round < 100; ++round) {
     start();
-    Client client(port());
+    RawClient client(port());
     client.send(kEcho);
     std::this_thread::sleep_for(round * 10us);  // somewhere between accept and answer
     server.reset();
@@ -364,7 +364,7 @@ TEST_F(Connections, TheEndComesBeforeTheBeginning) {
 
 TEST_F(Connections, ADestroyedServerNeverStarted) {
   server.emplace(options, service);
-  Client client(port());
+  RawClient client(port());
   EXPECT_FALSE(client.connected());  // a health check is refused as long as models load, and does not hang
   EXPECT_TRUE(server->drain(10ms));
   server.reset();
@@ -388,7 +388,7 @@ TEST_F(Connections, WakesRaceWithTheEnd) {
   for (int i = 0; i < 2; ++i) {
     threads.emplace_back([&, i] {
       for (int round = 0; !stop; ++round) {
-        Client client(at);
+        RawClient client(at);
         if (!client.connected() || !client.send("GET /ticks?20 HTTP/1.1\r\n\r\nGET /wait HTTP/1.1\r\n\r\n"))
           continue;
         if ((round + i) % 3 == 0) client.reset();

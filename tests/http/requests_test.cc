@@ -8,7 +8,7 @@
 #include <thread>
 
 #include "core/error.h"
-#include "http/client.h"
+#include "http/raw_client.h"
 #include "http/fake_service.h"
 #include "http/server.h"
 
@@ -42,7 +42,7 @@ std::string post(std::string_view path, std::string_view body, std::string_view 
 
 TEST(Requests, ManyOnOneConnection) {
   House house;
-  Client client(house.server.port());
+  RawClient client(house.server.port());
   for (int i = 0; i < 50; ++i) {
     ASSERT_TRUE(client.send(post(fmt::format("/echo?{}", i), "body")));
     const Answer answer = client.read_answer();
@@ -57,7 +57,7 @@ TEST(Requests, ManyOnOneConnection) {
 
 TEST(Requests, PipelinedOnesAreAnsweredInOrder) {
   House house;
-  Client client(house.server.port());
+  RawClient client(house.server.port());
   std::string all;
   for (int i = 0; i < 100; ++i)
     all += post(i % 3 == 0 ? fmt::format("/ticks?{}", i % 7 + 1) : "/echo", std::to_string(i));
@@ -75,7 +75,7 @@ TEST(Requests, PipelinedOnesAreAnsweredInOrder) {
 
 TEST(Requests, MorePipelinedThanTheReadAheadHolds) {
   House house;
-  Client client(house.server.port());
+  RawClient client(house.server.port());
   const std::string request = post("/echo", std::string(10'000, 'x'));
   std::thread sender([&] {
     EXPECT_TRUE(client.send(post("/wait", "")));
@@ -90,7 +90,7 @@ TEST(Requests, MorePipelinedThanTheReadAheadHolds) {
 
 TEST(Requests, ChunkedBodiesByteForByte) {
   House house;
-  Client client(house.server.port());
+  RawClient client(house.server.port());
   const std::string request =
       "POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n006;a=b\r\n world\r\n0\r\nT: "
       "x\r\n\r\n";
@@ -102,7 +102,7 @@ TEST(Requests, ChunkedBodiesByteForByte) {
 
 TEST(Requests, LongBodiesGoToAWorkerAndComeBackWhole) {
   House house;
-  Client client(house.server.port());
+  RawClient client(house.server.port());
   std::string body(9u << 20, ' ');
   for (std::size_t i = 0; i < body.size(); ++i) body[i] = static_cast<char>('a' + i % 23);
   for (int round = 0; round < 2; ++round) {
@@ -116,7 +116,7 @@ TEST(Requests, LongBodiesGoToAWorkerAndComeBackWhole) {
 
 TEST(Requests, StreamsComeInChunksAndKeepTheConnection) {
   House house;
-  Client client(house.server.port());
+  RawClient client(house.server.port());
   ASSERT_TRUE(client.send("GET /ticks?20 HTTP/1.1\r\n\r\n"));
   Answer answer = client.read_answer();
   EXPECT_EQ(answer.headers.at("transfer-encoding"), "chunked");
@@ -134,7 +134,7 @@ TEST(Requests, StreamsComeInChunksAndKeepTheConnection) {
 TEST(Requests, ErrorsCloseTheConnection) {
   House house;
   for (const char* path : {"/status?404", "/fail"}) {
-    Client client(house.server.port());
+    RawClient client(house.server.port());
     ASSERT_TRUE(client.send(fmt::format("GET {} HTTP/1.1\r\n\r\n", path)));
     const Answer answer = client.read_answer();
     EXPECT_TRUE(answer.complete);
@@ -148,7 +148,7 @@ TEST(Requests, ErrorsCloseTheConnection) {
 TEST(Requests, CloseIsHonoured) {
   House house;
   for (const char* headers : {" HTTP/1.1\r\nConnection: close\r\n", " HTTP/1.0\r\n"}) {
-    Client client(house.server.port());
+    RawClient client(house.server.port());
     ASSERT_TRUE(client.send(fmt::format("GET /echo{}\r\n", headers)));
     const Answer answer = client.read_answer();
     EXPECT_EQ(answer.status, 200);
@@ -159,7 +159,7 @@ TEST(Requests, CloseIsHonoured) {
 
 TEST(Requests, Http10) {
   House house;
-  Client client(house.server.port());
+  RawClient client(house.server.port());
   ASSERT_TRUE(client.send("GET /echo HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"));
   Answer answer = client.read_answer();
   EXPECT_EQ(answer.headers.at("connection"), "keep-alive");
@@ -172,7 +172,7 @@ TEST(Requests, Http10) {
 
 TEST(Requests, HeadHasNoBody) {
   House house;
-  Client client(house.server.port());
+  RawClient client(house.server.port());
   ASSERT_TRUE(client.send(
       "HEAD /echo HTTP/1.1\r\n\r\nHEAD /ticks?100000 HTTP/1.1\r\n\r\nGET /echo HTTP/1.1\r\n\r\n"));
   Answer answer = client.read_answer(false);
@@ -188,7 +188,7 @@ TEST(Requests, ExpectContinue) {
   ServerOptions options = local_options();
   options.max_request_size = 1000;
   House house(options);
-  Client client(house.server.port());
+  RawClient client(house.server.port());
   ASSERT_TRUE(client.send("POST /echo HTTP/1.1\r\nExpect: 100-Continue\r\nContent-Length: 5\r\n\r\n"));
   EXPECT_EQ(client.read_answer().status, 100);
   ASSERT_TRUE(client.send("hello"));
@@ -206,7 +206,7 @@ TEST(Requests, ATooLargeBodyIsReadAndDropped) {
   ServerOptions options = local_options();
   options.max_request_size = 100'000;
   House house(options);
-  Client client(house.server.port());
+  RawClient client(house.server.port());
   for (const std::size_t size : {100'001, 400'000}) {
     ASSERT_TRUE(client.send(post("/echo", std::string(size, 'x')) + "GET /echo HTTP/1.1\r\n\r\n"));
     Answer answer = client.read_answer();
@@ -227,7 +227,7 @@ TEST(Requests, ATooLargeChunkedBodyClosesAndTheAnswerArrives) {
   ServerOptions options = local_options();
   options.max_request_size = 100'000;
   House house(options);
-  Client client(house.server.port());
+  RawClient client(house.server.port());
   std::string chunk = fmt::format("{:x}\r\n{}\r\n", 50'000, std::string(50'000, 'x'));
   ASSERT_TRUE(client.send("POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"));
   for (int i = 0; i < 100; ++i) ASSERT_TRUE(client.send(chunk));  // and reads only then
@@ -241,13 +241,13 @@ TEST(Requests, HeaderLimits) {
   ServerOptions options = local_options();
   options.max_header_size = 2000;
   House house(options);
-  Client client(house.server.port());
+  RawClient client(house.server.port());
   ASSERT_TRUE(client.send("GET /echo HTTP/1.1\r\nA: " + std::string(3000, 'x') + "\r\n\r\n"));
   const Answer answer = client.read_answer();
   EXPECT_EQ(answer.status, 431);
   EXPECT_THAT(answer.body, HasSubstr("2000 bytes"));
   EXPECT_TRUE(client.read_end());
-  Client slow(house.server.port());  // one header at a time
+  RawClient slow(house.server.port());  // one header at a time
   slow.send("GET /echo HTTP/1.1\r\n");
   for (int i = 0; i < 200 && slow.send("Name: 0123456789\r\n"); ++i) {
   }
@@ -257,7 +257,7 @@ TEST(Requests, HeaderLimits) {
 
 TEST(Requests, AnErrorIsAnsweredAfterThePipelinedOnesBeforeIt) {
   House house;
-  Client client(house.server.port());
+  RawClient client(house.server.port());
   ASSERT_TRUE(client.send(post("/ticks?3", "") + "GET /echo HTTP/3.0\r\n\r\n" + post("/echo", "")));
   EXPECT_EQ(client.read_answer().status, 200);
   EXPECT_EQ(client.read_answer().status, 505);
@@ -272,11 +272,11 @@ TEST(Requests, Timeouts) {
   options.body_timeout = 1s;
   options.body_total_timeout = 3s;
   House house(options);
-  Client idle(house.server.port());
-  Client header(house.server.port());
-  Client body(house.server.port());
-  Client trickle(house.server.port());
-  Client dropped(house.server.port());
+  RawClient idle(house.server.port());
+  RawClient header(house.server.port());
+  RawClient body(house.server.port());
+  RawClient trickle(house.server.port());
+  RawClient dropped(house.server.port());
   ASSERT_TRUE(header.send("GET / HT"));
   ASSERT_TRUE(body.send("POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc"));
   ASSERT_TRUE(dropped.send(fmt::format("POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n", (64u << 20) + 1)));
@@ -305,7 +305,7 @@ TEST(Requests, AWaitForAnAnswerHasNoTimeout) {
   options.body_total_timeout = 1s;
   options.write_timeout = 1s;
   House house(options);
-  Client client(house.server.port());
+  RawClient client(house.server.port());
   ASSERT_TRUE(client.send(post("/wait", "body")));
   EXPECT_EQ(client.read_some(1, 2500ms), "");
   house.service.release();
@@ -340,7 +340,7 @@ TEST(Requests, WhereToListen) {
       continue;  // a machine without IPv6
     Server other(options, service);
     other.start();
-    Client client(other.port());
+    RawClient client(other.port());
     ASSERT_TRUE(client.send("GET /echo HTTP/1.1\r\n\r\n")) << host;
     EXPECT_EQ(client.read_answer().status, 200) << host;
   }

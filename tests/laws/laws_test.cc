@@ -116,7 +116,10 @@ std::vector<LawCase> small_cases() {
     }
     cases.push_back({"falcon_7b_fp16", device, kFloat32});
     cases.push_back({"llama_gqa", device, kInt8Cache});
-    cases.push_back({"t5_v1_1", device, {"int8_cache", std::nullopt, core::DType::kF32, core::Quantization::kNone, core::DType::kI8}});
+    cases.push_back(
+        {"t5_v1_1",
+         device,
+         {"int8_cache", std::nullopt, core::DType::kF32, core::Quantization::kNone, core::DType::kI8}});
     // A shared expert, more of the others.
     cases.push_back(
         {"qwen1.5-moe-a2.7b:layers=2,vocab=211,hidden=64,heads=4,kv_heads=2,experts=9,"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "http/client.h"
+#include "http/raw_client.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -25,7 +25,7 @@ std::string lower(std::string text) {
 
 void sleep_a_little() { std::this_thread::sleep_for(std::chrono::milliseconds(5)); }
 
-Client::Client(std::uint16_t port, int receive_buffer) {
+RawClient::RawClient(std::uint16_t port, int receive_buffer) {
   descriptor_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (receive_buffer > 0) {
     ::setsockopt(descriptor_, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
@@ -37,22 +37,22 @@ Client::Client(std::uint16_t port, int receive_buffer) {
   if (::connect(descriptor_, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) close();
 }
 
-Client::~Client() { close(); }
+RawClient::~RawClient() { close(); }
 
-void Client::close() {
+void RawClient::close() {
   if (descriptor_ >= 0) ::close(descriptor_);
   descriptor_ = -1;
 }
 
-void Client::reset() {
+void RawClient::reset() {
   const linger now{1, 0};
   ::setsockopt(descriptor_, SOL_SOCKET, SO_LINGER, &now, sizeof now);
   close();
 }
 
-void Client::shut_send() { ::shutdown(descriptor_, SHUT_WR); }
+void RawClient::shut_send() { ::shutdown(descriptor_, SHUT_WR); }
 
-bool Client::send(std::string_view bytes) {
+bool RawClient::send(std::string_view bytes) {
   while (!bytes.empty()) {
     const ssize_t sent = ::send(descriptor_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
     if (sent <= 0) return false;
@@ -61,7 +61,7 @@ bool Client::send(std::string_view bytes) {
   return true;
 }
 
-std::string Client::read_some(std::size_t size, std::chrono::milliseconds limit) {
+std::string RawClient::read_some(std::size_t size, std::chrono::milliseconds limit) {
   std::string bytes(size, '\0');
   pollfd poll{descriptor_, POLLIN, 0};
   if (::poll(&poll, 1, static_cast<int>(limit.count())) <= 0) return {};
@@ -70,13 +70,13 @@ std::string Client::read_some(std::size_t size, std::chrono::milliseconds limit)
   return bytes;
 }
 
-bool Client::fill() {
+bool RawClient::fill() {
   const std::string bytes = read_some(64u << 10, kPatience);
   buffer_ += bytes;
   return !bytes.empty();
 }
 
-bool Client::read_line(std::string& line) {
+bool RawClient::read_line(std::string& line) {
   std::size_t end = 0;
   while ((end = buffer_.find("\r\n")) == std::string::npos) {
     if (!fill()) return false;
@@ -86,7 +86,7 @@ bool Client::read_line(std::string& line) {
   return true;
 }
 
-bool Client::read_bytes(std::size_t count, std::string& bytes) {
+bool RawClient::read_bytes(std::size_t count, std::string& bytes) {
   while (buffer_.size() < count) {
     if (!fill()) {
       bytes += buffer_;
@@ -99,7 +99,7 @@ bool Client::read_bytes(std::size_t count, std::string& bytes) {
   return true;
 }
 
-Answer Client::read_answer(bool body_expected) {
+Answer RawClient::read_answer(bool body_expected) {
   Answer answer;
   std::string line;
   if (!read_line(line) || !line.starts_with("HTTP/1.1 ")) return answer;
@@ -129,7 +129,7 @@ Answer Client::read_answer(bool body_expected) {
   return answer;
 }
 
-bool Client::read_end() {
+bool RawClient::read_end() {
   if (!buffer_.empty()) return false;
   pollfd poll{descriptor_, POLLIN, 0};
   if (::poll(&poll, 1, static_cast<int>(kPatience.count())) <= 0) return false;

@@ -19,13 +19,13 @@ struct Answer {
 
 /// A client of a test that says exactly which bytes go when: a blocking socket to 127.0.0.1. Reads give up
 /// after 20 seconds.
-class Client {
+class RawClient {
  public:
   /// `receive_buffer`: of the socket, 0 for the system's choice.
-  explicit Client(std::uint16_t port, int receive_buffer = 0);
-  ~Client();
-  Client(const Client&) = delete;
-  Client& operator=(const Client&) = delete;
+  explicit RawClient(std::uint16_t port, int receive_buffer = 0);
+  ~RawClient();
+  RawClient(const RawClient&) = delete;
+  RawClient& operator=(const RawClient&) = delete;
 
   bool connected() const { return descriptor_ >= 0; }
   /// False where the connection is gone.
