@@ -28,6 +28,10 @@ struct EngineOptions {
   /// runs alone. That buys nothing where the processor is the device, since planning a step takes
   /// microseconds; beside an accelerator, 2 keeps it busy while the host plans.
   std::int32_t steps_in_flight = 1;
+  /// What a step that decodes should take at most, prompts beside the decodes being cut to fit (PrefillPace);
+  /// 0: they are cut by max_rolling_batch_prefill_tokens alone. Ten tokens a second is faster than people
+  /// read.
+  double step_seconds = 0.1;
 };
 
 /// Where memory goes, decided when an engine starts.

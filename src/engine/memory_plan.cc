@@ -90,6 +90,7 @@ BatchLimits resolve_options(const EngineOptions& options, const EngineFacts& fac
   limits.steps_in_flight = options.steps_in_flight;
   limits.vocab_size = facts.vocab_size;
   limits.encoder_layers = facts.encoder_layers;
+  limits.step_seconds = options.step_seconds;
   return limits;
 }
 

@@ -16,6 +16,7 @@ struct BatchLimits {
   std::int32_t steps_in_flight = 1;
   std::int64_t vocab_size = 0;
   std::int32_t encoder_layers = 0;  ///< Of an encoder-decoder model; 0: decoder only.
+  double step_seconds = 0;          ///< See EngineOptions.
 };
 
 /// Rows of logits that a step has beside one for each sequence, for prompts whose log-probabilities are

@@ -28,9 +28,9 @@ model::StepLimits step_limits(const BatchLimits& limits) {
 }
 
 RollingBatch::RollingBatch(const BatchLimits& limits, StepExecutor& executor)
-    : scheduler_(limits), executor_(executor) {
+    : scheduler_(limits), executor_(executor), paced_(limits.step_seconds > 0), pace_(limits.step_seconds) {
   plan_.reserve(step_limits(limits));
-  tickets_.reserve(static_cast<std::size_t>(limits.steps_in_flight));
+  launched_.reserve(static_cast<std::size_t>(limits.steps_in_flight));
   events_.reserve(2 * static_cast<std::size_t>(limits.max_sequences));
 }
 
@@ -39,17 +39,34 @@ void RollingBatch::submit(Request request, std::vector<float> frequencies,
   scheduler_.submit(std::move(request), std::move(frequencies), std::move(bytes));
 }
 
+bool RollingBatch::launch() {
+  if (paced_) scheduler_.set_prefill_beside_decodes(pace_.rows());
+  if (!scheduler_.plan(plan_)) return false;
+  if (launched_.empty()) began_ = Clock::now();
+  launched_.push_back({executor_.launch(plan_), plan_.decode_rows, plan_.prompt_rows});
+  return true;
+}
+
+void RollingBatch::note_collected(const Launched& step) {
+  const Clock::time_point now = Clock::now();
+  pace_.note(std::chrono::duration<double>(now - began_).count(), step.decode_rows, step.prompt_rows);
+  began_ = now;
+}
+
 bool RollingBatch::step(EventSink& sink) {
   if (failed_) core::fail(ErrorKind::kInternal, "a step of this engine failed before; it cannot go on");
   events_.clear();
   scheduler_.take_ended(events_);
   failed_ = true;  // Until this step has gone well.
-  while (scheduler_.plan(plan_)) tickets_.push_back(executor_.launch(plan_));
-  const bool collects = !tickets_.empty();
+  while (launch()) {
+  }
+  const bool collects = !launched_.empty();
   if (collects) {
-    const StepExecutor::Ticket oldest = tickets_.front();
-    tickets_.erase(tickets_.begin());
-    scheduler_.take_results(executor_.collect(oldest), events_);
+    const Launched oldest = launched_.front();
+    launched_.erase(launched_.begin());
+    const StepResults results = executor_.collect(oldest.ticket);
+    note_collected(oldest);
+    scheduler_.take_results(results, events_);
   } else if (events_.empty() && !scheduler_.idle()) {
     core::fail(ErrorKind::kInternal, "requests wait, but no step can be planned for them");
   }

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <vector>
 
 #include "engine/engine.h"
+#include "engine/prefill_pace.h"
 #include "engine/scheduler.h"
 #include "engine/step_executor.h"
 
@@ -34,10 +36,26 @@ class RollingBatch {
   const Scheduler& scheduler() const { return scheduler_; }
 
  private:
+  using Clock = std::chrono::steady_clock;
+
+  /// A step in flight.
+  struct Launched {
+    StepExecutor::Ticket ticket;
+    std::int32_t decode_rows;
+    std::int32_t prompt_rows;
+  };
+
+  bool launch();
+  /// Tells the pace how long the oldest step took.
+  void note_collected(const Launched& step);
+
   Scheduler scheduler_;
   StepExecutor& executor_;
+  bool paced_;
+  PrefillPace pace_;
   StepPlan plan_;
-  std::vector<StepExecutor::Ticket> tickets_;  ///< Of the steps in flight, oldest first.
+  std::vector<Launched> launched_;  ///< The steps in flight, oldest first.
+  Clock::time_point began_;         ///< When the oldest step in flight had the device for itself.
   std::vector<SequenceEvent> events_;
   bool failed_ = false;
 };

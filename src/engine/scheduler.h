@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -60,6 +61,10 @@ class Scheduler {
 
   /// Appends the events of replayed sequences that had already ended when they were submitted.
   void take_ended(std::vector<SequenceEvent>& events);
+
+  /// The most rows of prompts in a step that decodes as well, from the next plan on; at least 1. Without this
+  /// call they are limited as in any other step.
+  void set_prefill_beside_decodes(std::int32_t rows) { prefill_beside_decodes_ = rows; }
 
   /// See Engine::preempt_youngest.
   bool preempt_youngest();
@@ -172,6 +177,8 @@ class Scheduler {
   Encoding encoding_;
   /// Searches that ended in the last step, which events refer to.
   std::vector<std::shared_ptr<decoding::BeamSearch>> ended_beams_;
+
+  std::int32_t prefill_beside_decodes_ = std::numeric_limits<std::int32_t>::max();
 
   // State of the plan being made.
   std::int32_t prefill_budget_ = 0;

@@ -37,6 +37,7 @@ void StepPlan::clear() {
   encoding.texts.clear();
   encoding.blocks.clear();
   encoding.first_layer = encoding.end_layer = 0;
+  decode_rows = prompt_rows = 0;
 }
 
 bool Scheduler::plan(StepPlan& plan) {
@@ -48,6 +49,9 @@ bool Scheduler::plan(StepPlan& plan) {
   prompt_logit_rows_ = kPromptLogitRows;
   starved_ = false;
   plan_decodes(plan);
+  plan.decode_rows = static_cast<std::int32_t>(plan.sequences.size());
+  if (plan.decode_rows > 0) prefill_budget_ = std::min(prefill_budget_, prefill_beside_decodes_);
+  const std::int32_t budget = prefill_budget_;
   plan_prefills(plan);
   if (!starved_) admit(plan);
   if (limits_.encoder_layers > 0) plan_texts(plan);
@@ -55,6 +59,7 @@ bool Scheduler::plan(StepPlan& plan) {
     --launched_;
     return false;
   }
+  plan.prompt_rows = budget - prefill_budget_;
   ++stats_.steps;
   return true;
 }

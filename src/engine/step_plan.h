@@ -68,6 +68,8 @@ struct StepPlan {
   std::vector<StepBeams> beams;
   std::vector<StepPrompt> prompts;
   StepEncoding encoding;
+  std::int32_t decode_rows = 0;  ///< Of all rows, one for each sequence that decodes.
+  std::int32_t prompt_rows = 0;  ///< Rows of prompts, and what texts take of the budget for these.
 
   /// Makes room for the largest step, so that planning allocates nothing.
   void reserve(const model::StepLimits& limits);

@@ -86,15 +86,13 @@ class StepRunner {
         break;
       case ResidualOrder::kParallelOneNorm:
         norm(layer.attention_norm, at_.normed);
-        attention(layer, index);
-        mlp(layer, at_.normed);
+        parallel(layer, index, at_.normed);
         break;
       case ResidualOrder::kParallelTwoNorms:
         // Both norms see the layer's input, which attention then adds to.
         norm(layer.attention_norm, at_.normed);
         norm(layer.mlp_norm, at_.normed_mlp);
-        attention(layer, index);
-        mlp(layer, at_.normed_mlp);
+        parallel(layer, index, at_.normed_mlp);
         break;
       case ResidualOrder::kPostNorm:
         copy_rows(at_.normed);
@@ -135,14 +133,18 @@ class StepRunner {
                   .out = out});
   }
 
-  void linear(const Linear& linear, const ops::Matrix& in, const ops::Matrix& out,
-              ops::Activation activation = ops::Activation::kNone) {
-    stream_.linear({.in = in,
-                    .weight = linear.weight.get(),
-                    .bias = linear.bias.floats(),
-                    .activation = activation,
-                    .residual = {},
-                    .out = out});
+  static ops::LinearArgs product(const Linear& linear, const ops::Matrix& in, const ops::Matrix& out,
+                                 ops::Activation activation = ops::Activation::kNone) {
+    return {.in = in,
+            .weight = linear.weight.get(),
+            .bias = linear.bias.floats(),
+            .activation = activation,
+            .residual = {},
+            .out = out};
+  }
+
+  void linear(const Linear& linear, const ops::Matrix& in, const ops::Matrix& out) {
+    stream_.linear(product(linear, in, out));
   }
 
   /// Adds the layer's result, or its norm where it has one, to the residual stream.
@@ -178,6 +180,24 @@ class StepRunner {
 
   void attention(const LayerWeights& layer, std::int32_t index) {
     linear(layer.qkv, at_.normed, at_.qkv);
+    attend(layer, index);
+  }
+
+  /// Attention and feed-forward part beside each other, whose first products are one operation.
+  void parallel(const LayerWeights& layer, std::int32_t index, const ops::Matrix& mlp_in) {
+    if (layer.router.weight) {
+      attention(layer, index);
+      mlp(layer, mlp_in);
+      return;
+    }
+    stream_.linear_pair({.first = product(layer.qkv, at_.normed, at_.qkv),
+                         .second = product(layer.mlp_up, mlp_in, at_.up, up_activation())});
+    attend(layer, index);
+    mlp_down(layer);
+  }
+
+  /// From queries, keys and values on.
+  void attend(const LayerWeights& layer, std::int32_t index) {
     stream_.rotate_and_store({.batch = step_.batch,
                               .qkv = at_.qkv,
                               .heads = config_.heads,
@@ -228,14 +248,22 @@ class StepRunner {
   void mlp(const LayerWeights& layer, const ops::Matrix& in) {
     if (layer.router.weight) {
       experts(layer, in);
-    } else if (config_.gated_mlp) {
-      linear(layer.mlp_up, in, at_.up);
-      stream_.gated_activation({.activation = config_.activation, .in = at_.up, .out = at_.gated});
-      linear_to_residual(layer.mlp_down, layer.mlp_after_norm, at_.gated);
-    } else {
-      linear(layer.mlp_up, in, at_.up, config_.activation);
-      linear_to_residual(layer.mlp_down, layer.mlp_after_norm, at_.up);
+      return;
     }
+    stream_.linear(product(layer.mlp_up, in, at_.up, up_activation()));
+    mlp_down(layer);
+  }
+
+  /// A gated part is activated by the gate.
+  ops::Activation up_activation() const {
+    return config_.gated_mlp ? ops::Activation::kNone : config_.activation;
+  }
+
+  void mlp_down(const LayerWeights& layer) {
+    if (config_.gated_mlp) {
+      stream_.gated_activation({.activation = config_.activation, .in = at_.up, .out = at_.gated});
+    }
+    linear_to_residual(layer.mlp_down, layer.mlp_after_norm, config_.gated_mlp ? at_.gated : at_.up);
   }
 
   void experts(const LayerWeights& layer, const ops::Matrix& in) {

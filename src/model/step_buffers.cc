@@ -100,11 +100,13 @@ std::size_t DecoderBuffers::place_activations(ops::DeviceAddress base) {
     full_.cosines = arena.take(core::DType::kF32, rows, static_cast<std::int64_t>(half_));
     full_.sines = arena.take(core::DType::kF32, rows, static_cast<std::int64_t>(half_));
   }
-  // Attention is over when the MLP begins.
   const std::size_t shared = arena.offset();
   full_.qkv = arena.take(compute, rows, queries + 2 * keys);
   full_.attention = arena.take(compute, rows, queries);
-  arena.rewind(shared);
+  // Attention is over when the MLP begins, unless their first products are one operation.
+  const bool beside = config_.residual == ResidualOrder::kParallelOneNorm ||
+                      config_.residual == ResidualOrder::kParallelTwoNorms;
+  if (!beside || config_.experts.count > 0) arena.rewind(shared);
   if (config_.cross_attention) {
     cross_key_value_ = arena.take(compute, limits_.encoder.rows, 2 * keys);
     arena.rewind(shared);

@@ -89,6 +89,14 @@ struct LinearArgs {
   float soft_cap = 0.0f;  ///< Where positive, x becomes soft_cap * tanh(x / soft_cap) (Gemma 2's logits).
 };
 
+/// Two products side by side, neither of which reads what the other writes: what linear() gives for each.
+/// Where both read the same rows (a parallel layer's queries, keys and values beside its feed-forward part),
+/// these are prepared once, and the threads meet once.
+struct LinearPairArgs {
+  LinearArgs first;
+  LinearArgs second;
+};
+
 /// out = activation(in[:, :n]) * in[:, n:], n = out.cols. out may have any float type; must not overlap `in`.
 struct GatedActivationArgs {
   Activation activation = Activation::kSilu;

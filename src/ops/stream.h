@@ -40,6 +40,7 @@ class Stream {
   virtual void embed(const EmbedArgs& args) = 0;
   virtual void norm(const NormArgs& args) = 0;
   virtual void linear(const LinearArgs& args) = 0;
+  virtual void linear_pair(const LinearPairArgs& args) = 0;
   virtual void gated_activation(const GatedActivationArgs& args) = 0;
   virtual void rotary_angles(const RotaryAnglesArgs& args) = 0;
   virtual void rotate_and_store(const RotateAndStoreArgs& args) = 0;

@@ -137,6 +137,28 @@ TEST_F(SchedulerTest, DecodesNeverWaitForPrompts) {
   EXPECT_THAT(plan_.samples, SizeIs(2));
 }
 
+TEST_F(SchedulerTest, PromptsBesideDecodesAreLimited) {
+  start(limits());
+  scheduler_->set_prefill_beside_decodes(3);
+  submit(1, 10, 50);
+  ASSERT_TRUE(plan());
+  EXPECT_EQ(plan_.decode_rows, 0);
+  EXPECT_EQ(plan_.prompt_rows, 10) << "nobody waits for a token";
+  collect();
+  submit(2, 7, 5);
+  for (const std::int32_t rows : {3, 3, 1}) {
+    ASSERT_TRUE(plan());
+    EXPECT_THAT(tokens(0), SizeIs(1));
+    EXPECT_THAT(tokens(1), SizeIs(static_cast<std::size_t>(rows)));
+    EXPECT_EQ(plan_.decode_rows, 1);
+    EXPECT_EQ(plan_.prompt_rows, rows);
+    collect();
+  }
+  ASSERT_TRUE(plan());
+  EXPECT_EQ(plan_.decode_rows, 2);
+  EXPECT_EQ(plan_.prompt_rows, 0);
+}
+
 TEST_F(SchedulerTest, BudgetGoesToPromptsInOrderOfArrival) {
   start(limits());
   submit(1, 4, 5);

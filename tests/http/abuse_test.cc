@@ -9,8 +9,8 @@
 #include <random>
 #include <vector>
 
-#include "http/raw_client.h"
 #include "http/fake_service.h"
+#include "http/raw_client.h"
 #include "http/server.h"
 
 namespace peregrine::http {

@@ -12,8 +12,8 @@
 #include <thread>
 #include <vector>
 
-#include "http/raw_client.h"
 #include "http/fake_service.h"
+#include "http/raw_client.h"
 #include "http/server.h"
 #include "http/shared.h"
 

@@ -8,8 +8,8 @@
 #include <thread>
 
 #include "core/error.h"
-#include "http/raw_client.h"
 #include "http/fake_service.h"
+#include "http/raw_client.h"
 #include "http/server.h"
 
 namespace peregrine::http {

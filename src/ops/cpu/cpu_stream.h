@@ -35,6 +35,7 @@ class CpuStream final : public Stream {
   void embed(const EmbedArgs& args) override { enqueue(args); }
   void norm(const NormArgs& args) override { enqueue(args); }
   void linear(const LinearArgs& args) override { enqueue(args); }
+  void linear_pair(const LinearPairArgs& args) override { enqueue(args); }
   void gated_activation(const GatedActivationArgs& args) override { enqueue(args); }
   void rotary_angles(const RotaryAnglesArgs& args) override { enqueue(args); }
   void rotate_and_store(const RotateAndStoreArgs& args) override { enqueue(args); }
@@ -63,8 +64,8 @@ class CpuStream final : public Stream {
   };
   struct Stop {};
   using Operation = std::variant<Stop, Copy, HostCall, HostLoop, EmbedArgs, NormArgs, LinearArgs,
-                                 GatedActivationArgs, RotaryAnglesArgs, RotateAndStoreArgs, AttentionArgs,
-                                 RouteArgs, ExpertsArgs, CopyBlocksArgs>;
+                                 LinearPairArgs, GatedActivationArgs, RotaryAnglesArgs, RotateAndStoreArgs,
+                                 AttentionArgs, RouteArgs, ExpertsArgs, CopyBlocksArgs>;
 
   void enqueue(const Operation& operation);
   void dispatch();

@@ -16,6 +16,10 @@ constexpr std::int64_t kWidenGroups = 6;
 /// measure better.
 constexpr std::int64_t kFloatBlock = 128, kPairBlock = 256, kHalfBlock = 160, kInt8Block = 256,
                        kShortInt8Block = 128;
+/// What a thread takes of a product at once, in bytes of weights: some 20 us where few rows pass by them.
+constexpr std::int64_t kGrainBytes = 1 << 18;
+/// Rows from which on multiplying takes longer than reading.
+constexpr std::int64_t kRowsOfAPass = 16;
 /// Elements of input up to which packing them is not worth waking the other threads.
 constexpr std::int64_t kSmallInput = 1 << 15;
 
@@ -177,12 +181,18 @@ class Wave {
   std::int64_t rows() const { return rows_; }
 
   void add(const ProductRows& part) {
-    plans_.packs.push_back(pack_task(compute_.kernels(), part));
-    const LinearPlan& plan = plans_.packs.back().plan;
+    const PackActivationsTask pack = pack_task(compute_.kernels(), part);
+    const LinearPlan& plan = pack.plan;
+    if (plans_.packs.empty() || !packs_alike(plans_.packs.back(), pack)) {
+      plans_.packs.push_back(pack);
+      plans_.first_group.push_back(plans_.first_group.back() + plan.groups);
+      rows_ += part.rows;
+    }
+    plans_.pack_of.push_back(plans_.packs.size() - 1);
     plans_.tasks.push_back(linear_task(plan, part));
-    plans_.first_group.push_back(plans_.first_group.back() + plan.groups);
-    panels_ += static_cast<const CpuWeight&>(*part.args.weight).panels();
-    rows_ += part.rows;
+    const auto& weight = static_cast<const CpuWeight&>(*part.args.weight);
+    panels_ += weight.panels();
+    panel_bytes_ = std::max(panel_bytes_, weight.panel_bytes());
   }
 
   void run() {
@@ -197,9 +207,10 @@ class Wave {
   void clear() {
     plans_.packs.clear();
     plans_.tasks.clear();
+    plans_.pack_of.clear();
     plans_.first_group.assign(1, 0);
     plans_.first_strip.assign(1, 0);
-    rows_ = panels_ = 0;
+    rows_ = panels_ = panel_bytes_ = 0;
   }
 
   void pack() {
@@ -209,13 +220,15 @@ class Wave {
       elements += task.plan.rows * task.plan.k;
     }
     std::byte* packed = compute_.activations(static_cast<std::size_t>(bytes));
-    for (std::size_t i = 0; i < plans_.packs.size(); ++i) {
-      PackActivationsTask& task = plans_.packs[i];
+    for (PackActivationsTask& task : plans_.packs) {
       task.packed = packed;
       task.quantized = reinterpret_cast<RowQuantization*>(packed + value_bytes(task.plan));
-      plans_.tasks[i].activations = task.packed;
-      plans_.tasks[i].quantized = task.quantized;
       packed += packed_bytes(task.plan);
+    }
+    for (std::size_t i = 0; i < plans_.tasks.size(); ++i) {
+      const PackActivationsTask& pack = plans_.packs[plans_.pack_of[i]];
+      plans_.tasks[i].activations = pack.packed;
+      plans_.tasks[i].quantized = pack.quantized;
     }
     compute_.for_each(plans_.first_group.back(), elements > kSmallInput, [&](std::int64_t group, int) {
       const std::size_t part = part_of(plans_.first_group, group);
@@ -229,11 +242,26 @@ class Wave {
     for (const LinearTask& task : plans_.tasks) {
       plans_.first_strip.push_back(plans_.first_strip.back() + core::ceil_div(panels_of(task), strip));
     }
-    compute_.for_each(plans_.first_strip.back(), true, [&](std::int64_t item, int thread) {
-      const LinearTask& task = plans_.tasks[part_of(plans_.first_strip, item)];
-      const auto count = static_cast<int>(std::min(strip, panels_of(task) - item * strip));
-      compute_.kernels().linear(task, item * strip, count, compute_.scratch(thread));
-    });
+    // A pass over a strip takes as long as reading it or, beyond some rows, as multiplying it.
+    const std::int64_t strip_work = strip * panel_bytes_ * core::ceil_div(rows_, kRowsOfAPass);
+    const std::int64_t grain = std::max<std::int64_t>(kGrainBytes / std::max<std::int64_t>(strip_work, 1), 1);
+    compute_.for_each_range(plans_.first_strip.back(), grain,
+                            [&](std::int64_t begin, std::int64_t end, int thread) {
+                              for (; begin < end; ++begin) multiply_strip(begin, strip, thread);
+                            });
+  }
+
+  void multiply_strip(std::int64_t item, std::int64_t strip, int thread) const {
+    const LinearTask& task = plans_.tasks[part_of(plans_.first_strip, item)];
+    const auto count = static_cast<int>(std::min(strip, panels_of(task) - item * strip));
+    compute_.kernels().linear(task, item * strip, count, compute_.scratch(thread));
+  }
+
+  /// Whether `b` packs the same rows in the same way as `a`.
+  static bool packs_alike(const PackActivationsTask& a, const PackActivationsTask& b) {
+    return a.in == b.in && a.type == b.type && a.in_stride == b.in_stride && a.in_cols == b.in_cols &&
+           a.plan.rows == b.plan.rows && a.plan.k == b.plan.k && a.plan.groups == b.plan.groups &&
+           a.plan.k_block == b.plan.k_block && a.plan.packing == b.plan.packing;
   }
 
   static std::int64_t value_bytes(const LinearPlan& plan) {
@@ -252,6 +280,7 @@ class Wave {
   Plans& plans_;
   std::int64_t rows_ = 0;
   std::int64_t panels_ = 0;
+  std::int64_t panel_bytes_ = 0;  ///< Of the largest.
 };
 
 }  // namespace
@@ -286,6 +315,11 @@ void run_products(Compute& compute, Plans& plans) {
 
 void run(Compute& compute, Plans& plans, const LinearArgs& args) {
   plans.products.assign(1, args);
+  run_products(compute, plans);
+}
+
+void run(Compute& compute, Plans& plans, const LinearPairArgs& args) {
+  plans.products.assign({args.first, args.second});
   run_products(compute, plans);
 }
 

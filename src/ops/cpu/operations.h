@@ -29,6 +29,7 @@ struct Plans {
   std::vector<LinearArgs> products;
   std::vector<PackActivationsTask> packs;
   std::vector<LinearTask> tasks;
+  std::vector<std::size_t> pack_of;  ///< Which activations a task multiplies.
   std::vector<std::int64_t> first_group;
   std::vector<std::int64_t> first_strip;
 };
@@ -39,6 +40,7 @@ struct Plans {
 void run(Compute& compute, const EmbedArgs& args);
 void run(Compute& compute, const NormArgs& args);
 void run(Compute& compute, Plans& plans, const LinearArgs& args);
+void run(Compute& compute, Plans& plans, const LinearPairArgs& args);
 void run(Compute& compute, const GatedActivationArgs& args);
 void run(Compute& compute, const RotaryAnglesArgs& args);
 void run(Compute& compute, const RotateAndStoreArgs& args);

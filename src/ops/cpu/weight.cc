@@ -309,9 +309,13 @@ std::unique_ptr<CpuWeight> pack_weight(Compute& compute, std::span<const HostMat
     });
     return weight;
   }
-  compute.for_each(core::ceil_div(weight->panels(), kPanelsPerItem), true, [&](std::int64_t item, int) {
-    const std::int64_t end = std::min(weight->panels(), (item + 1) * kPanelsPerItem);
-    for (std::int64_t panel = item * kPanelsPerItem; panel < end; ++panel) pack_panel(source, *weight, panel);
+  // In the ranges in which products read it: a thread finds what it wrote in the memory of its own node.
+  const std::int64_t items = core::ceil_div(weight->panels(), kPanelsPerItem);
+  compute.for_each_range(items, 1, [&](std::int64_t begin, std::int64_t end, int) {
+    const std::int64_t last = std::min(weight->panels(), end * kPanelsPerItem);
+    for (std::int64_t panel = begin * kPanelsPerItem; panel < last; ++panel) {
+      pack_panel(source, *weight, panel);
+    }
   });
   return weight;
 }

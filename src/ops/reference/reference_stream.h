@@ -30,6 +30,10 @@ class ReferenceStream final : public Stream {
   void embed(const EmbedArgs& args) override { enqueue(args); }
   void norm(const NormArgs& args) override { enqueue(args); }
   void linear(const LinearArgs& args) override { enqueue(args); }
+  void linear_pair(const LinearPairArgs& args) override {
+    enqueue(args.first);
+    enqueue(args.second);
+  }
   void gated_activation(const GatedActivationArgs& args) override { enqueue(args); }
   void rotary_angles(const RotaryAnglesArgs& args) override { enqueue(args); }
   void rotate_and_store(const RotateAndStoreArgs& args) override { enqueue(args); }
