@@ -32,6 +32,8 @@ constexpr std::int64_t up_to(std::int64_t value, std::int64_t unit) {
 
 /// Register tiles of an item from which on it pays to widen each segment to float32 first, rather than in
 /// every tile: of the instructions of a tile of 6 x 64, a seventh widens bfloat16, a quarter 8-bit integers.
+/// (So many query vectors are a prompt's, whose keys and values are in a cache near by: the next segment is
+/// not asked for ahead.)
 inline constexpr int kWidenTiles = 4;
 
 /// A state is a row of AttentionTask::state_stride floats: o, padded to whole vectors, then m, then l. l is 0
@@ -354,16 +356,14 @@ inline void attend_as(const AttentionTask& task, const AttentionItem& item, std:
     return task.cache + at * task.block_bytes + item.kv_head * task.head_bytes;
   };
   constexpr std::int64_t kBlocks = kSegment / kCacheBlock;
+  constexpr bool kWidens = Stored::kBytes != Panel::kBytes || Stored::kDepth != Panel::kDepth;
   for (std::int64_t segment = item.first_segment; segment < item.end_segment; ++segment) {
     SegmentBlocks blocks;
     for (std::int64_t b = 0; b < kBlocks; ++b) {
       blocks.stored[b] = blocks.pieces[b] = piece_of(segment * kBlocks + b);
-      blocks.next[b] = piece_of((segment + 1) * kBlocks + b);
     }
     blocks.key_bytes = task.key_bytes;
-    if constexpr (Stored::kBytes != Panel::kBytes || Stored::kDepth != Panel::kDepth) {
-      widen<Stored>(task, s, blocks_seen - segment * kBlocks, blocks);
-    }
+    if constexpr (kWidens) widen<Stored>(task, s, blocks_seen - segment * kBlocks, blocks);
     float* states = whole ? nullptr : item.states + (segment - item.first_segment) * item.segment_stride;
     for (int i = 0; i < tiles; ++i) {
       AttentionTile tile_of{};
@@ -372,9 +372,12 @@ inline void attend_as(const AttentionTask& task, const AttentionItem& item, std:
       look(task, segment, visible_to, tile_of);
       float* to = whole ? s.piece : states + tile_of.first * task.state_stride;
       if (tile_of.most > 0) {
+        // Each tile asks for its share of the next segment, so that memory is busy all the time.
+        for (std::int64_t b = 0; !kWidens && b < kBlocks; ++b) {
+          blocks.next[b] =
+              b * tiles / kBlocks == i ? piece_of((segment + 1) * kBlocks + b) : blocks.pieces[b];
+        }
         attend_segment<Stored, Panel, RowsOf>(task, item, tile_of, s, segment, blocks, to);
-        // What comes next is on its way after the first tile.
-        __builtin_memcpy(blocks.next, blocks.pieces, sizeof blocks.next);
         if (whole) merge(task, s.running + tile_of.first * task.state_stride, to, tile_of.tokens);
       } else if (!whole) {
         for (int t = 0; t < tile_of.tokens; ++t) clear(task, state_at(task, to, t));
