@@ -87,7 +87,7 @@ class Plot {
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{1}\" viewBox=\"0 0 {0} {1}\" "
         "font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" "
         "fill=\"white\"/>\n",
-        kLeft + kWidth + 30, height);
+        kLeft + kWidth + 45, height);
     out += text(kLeft, 20, "start", title) + axes();
     double y = kTop + kHeight + 50;
     for (std::size_t i = 0; i < all.size(); ++i) {
@@ -146,7 +146,8 @@ class Plot {
       if (limit) continue;
       marks += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3\" fill=\"{}\"/>\n", x(point.batch), at,
                            color);
-      marks += text(x(point.batch) + 5, at + 14, "start", fmt::format("{:.3g}", point.rate));
+      marks += text(x(point.batch) + 5, at + 14, "start",
+                    fmt::format("{:.{}f}", point.rate, point.rate < 100 ? 1 : 0));
     }
     return fmt::format("<path d=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"2\"{}/>\n", path, color,
                        limit ? " stroke-dasharray=\"5 4\"" : "") +
