@@ -16,9 +16,9 @@ using core::DType;
 /// positions are a microsecond's reading or more.
 constexpr std::int64_t kLeastSegments = 8;
 
-/// Query vectors that an item has at least, where there are so many: keys and values come from memory once for
-/// all of them, three register tiles of the widest kernels, which compute for longer than that takes. (36, so
-/// that Falcon-7B's 71 heads were two items cut by segments rather than four, measured no better.)
+/// Query vectors that an item has at least, where there are so many: keys and values come from memory once
+/// for all of them, three register tiles of the widest kernels, which compute for longer than that takes.
+/// (36, so that Falcon-7B's 71 heads were two items cut by segments rather than four, measured no better.)
 constexpr std::int64_t kLeastQueries = 18;
 
 /// States of segments that wait to be merged: as many segments at a time as this holds (but at least
