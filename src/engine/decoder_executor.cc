@@ -153,7 +153,7 @@ std::span<float> DecoderExecutor::logits(std::int32_t first_row, std::int32_t ro
                                     static_cast<std::size_t>(rows) * width);
 }
 
-void DecoderExecutor::draw(Step& step, const Task& task, Workplace& place) {
+void DecoderExecutor::draw(Step& step, const Task& task, DrawScratch& place) {
   try {
     switch (task.kind) {
       case Task::Kind::kSamples:
@@ -174,7 +174,7 @@ void DecoderExecutor::draw(Step& step, const Task& task, Workplace& place) {
   }
 }
 
-void DecoderExecutor::sample(Step& step, const Task& task, Workplace& place) {
+void DecoderExecutor::sample(Step& step, const Task& task, DrawScratch& place) {
   for (std::size_t i = task.first; i < task.end; ++i) {
     const StepSample& one = step.samples[i];
     std::span<float> row = logits(one.logit_row, 1);

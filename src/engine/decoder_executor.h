@@ -50,8 +50,8 @@ class DecoderExecutor : public StepExecutor {
     std::size_t end = 0;
   };
   /// What a thread works in.
-  struct Workplace {
-    explicit Workplace(std::int64_t vocab_size)
+  struct DrawScratch {
+    explicit DrawScratch(std::int64_t vocab_size)
         : scratch(vocab_size), shared_row(static_cast<std::size_t>(vocab_size)) {}
     decoding::SamplerScratch scratch;
     std::vector<float> shared_row;  ///< Copy of a row that several sequences draw from.
@@ -78,8 +78,8 @@ class DecoderExecutor : public StepExecutor {
   void download_logits(const ops::Matrix& logits);
   std::span<float> logits(std::int32_t first_row, std::int32_t rows);
   // On the stream's threads.
-  void draw(Step& step, const Task& task, Workplace& place);
-  void sample(Step& step, const Task& task, Workplace& place);
+  void draw(Step& step, const Task& task, DrawScratch& place);
+  void sample(Step& step, const Task& task, DrawScratch& place);
 
   const model::Decoder& model_;
   const model::Encoder* encoder_;
@@ -93,7 +93,7 @@ class DecoderExecutor : public StepExecutor {
   // The stream runs in order: each step is done with these before the next one's operations touch them.
   std::vector<float> logits_;
   std::vector<std::int32_t> slot_tokens_;
-  std::vector<Workplace> places_;                                   ///< One for each of the stream's threads.
+  std::vector<DrawScratch> places_;                                 ///< One for each of the stream's threads.
   std::vector<std::optional<decoding::SequenceSampler>> samplers_;  ///< By slot.
   /// Last: destroyed first, when nothing is queued any more.
   std::unique_ptr<ops::Stream> stream_;

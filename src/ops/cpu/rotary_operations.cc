@@ -110,20 +110,26 @@ void run(Compute& compute, const RotateAndStoreArgs& args) {
   const std::int64_t part = core::ceil_div<std::int64_t>(kItemElements, spec.head_dim);
   const std::int64_t parts = core::ceil_div(all, part);
   compute.reserve_scratch(compute.kernels().rotate_scratch(spec.head_dim));
-  compute.for_each(
-      args.batch.rows * parts, args.batch.rows * args.qkv.cols > kWorthThreads,
-      [&](std::int64_t index, int thread) {
-        RotateItem item;
-        item.row = index / parts;
-        const std::int64_t position = ints(args.batch.positions)[item.row];
-        const std::int64_t sequence = ints(args.batch.row_sequence)[item.row];
-        item.block =
-            ints(args.batch.block_tables)[sequence * args.batch.table_stride + position / kBlockTokens];
-        item.slot = position % kBlockTokens;
-        item.begin = index % parts * part;
-        item.end = std::min(item.begin + part, all);
-        compute.kernels().rotate(task, item, compute.scratch(thread));
-      });
+  const auto run_item = [&](std::int64_t index, int thread) {
+    RotateItem item;
+    item.row = index / parts;
+    const std::int64_t position = ints(args.batch.positions)[item.row];
+    const std::int64_t sequence = ints(args.batch.row_sequence)[item.row];
+    item.block = ints(args.batch.block_tables)[sequence * args.batch.table_stride + position / kBlockTokens];
+    item.slot = position % kBlockTokens;
+    item.begin = index % parts * part;
+    item.end = std::min(item.begin + part, all);
+    compute.kernels().rotate(task, item, compute.scratch(thread));
+  };
+  // Positions of a block lie in the same cache lines: threads that took them by turns would take these from
+  // each other at every store.
+  const std::int64_t items = args.batch.rows * parts;
+  const bool threaded = args.batch.rows * args.qkv.cols > kWorthThreads;
+  const std::int64_t together = args.batch.rows >= 2 * kBlockTokens ? kBlockTokens * parts : 1;
+  compute.for_each_range(items, threaded ? together : items,
+                         [&](std::int64_t begin, std::int64_t end, int thread) {
+                           for (; begin < end; ++begin) run_item(begin, thread);
+                         });
 }
 
 }  // namespace peregrine::ops::cpu
