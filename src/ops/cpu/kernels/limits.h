@@ -73,7 +73,8 @@ double spin_int8(std::int64_t iterations) {
   for (std::int64_t n = 0; n < iterations; ++n) {
     each<kChains>([&](auto i) PEREGRINE_LAMBDA {
 #if defined(PEREGRINE_VNNI)
-      sums[i].v = _mm512_dpbusd_epi32(sums[i].v, a.v, b.v);
+      // Through the intrinsic GCC 12 copies every sum in every round.
+      asm volatile("vpdpbusd %2, %1, %0" : "+v"(sums[i].v) : "v"(a.v), "v"(b.v));
 #else
       sums[i] = add_products(sums[i], a, b);
 #endif
