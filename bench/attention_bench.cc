@@ -9,14 +9,12 @@
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
 
-#include <cstdlib>
 #include <memory>
 #include <numeric>
 #include <string>
 #include <vector>
 
-#include "ops/cpu/limits.h"
-#include "ops/device.h"
+#include "bench/machine.h"
 #include "ops/stream.h"
 
 namespace {
@@ -33,17 +31,9 @@ constexpr Shape kShapes[] = {{"falcon-7b", 71, 1, 64}, {"llama-3-8b", 32, 8, 128
 /// Layers are visited in turn, together beyond a core's and, one hopes, one guest's share of the caches.
 constexpr std::int64_t kWorkingSet = std::int64_t{512} << 20;
 
-struct Machine {
-  std::unique_ptr<ops::Device> device;
-  ops::cpu::Limits limits;
-};
-
-const Machine& machine() {
-  static const Machine instance = [] {
-    const char* isa = std::getenv("PEREGRINE_ISA");
-    const char* threads = std::getenv("PEREGRINE_THREADS");
-    const ops::DeviceOptions options{threads != nullptr ? std::atoi(threads) : 0, isa != nullptr ? isa : ""};
-    Machine m{ops::create_device("cpu", options), ops::cpu::measure_limits(options.threads, options.isa)};
+const bench::Machine& machine() {
+  static const bench::Machine instance = [] {
+    bench::Machine m = bench::measure_machine();
     fmt::print("{}: {:.1f} GB/s, {:.0f} Gflop/s float32\n", m.device->description(),
                m.limits.read_bandwidth / 1e9, m.limits.f32_rate / 1e9);
     return m;

@@ -7,7 +7,6 @@
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
 
-#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <string>
@@ -15,8 +14,7 @@
 #include <vector>
 
 #include "bench/falcon_shapes.h"
-#include "ops/cpu/limits.h"
-#include "ops/device.h"
+#include "bench/machine.h"
 
 namespace {
 
@@ -24,17 +22,9 @@ using namespace peregrine;
 using bench::Shape;
 using core::DType;
 
-struct Machine {
-  std::unique_ptr<ops::Device> device;
-  ops::cpu::Limits limits;
-};
-
-const Machine& machine() {
-  static const Machine instance = [] {
-    const char* isa = std::getenv("PEREGRINE_ISA");
-    const char* threads = std::getenv("PEREGRINE_THREADS");
-    const ops::DeviceOptions options{threads != nullptr ? std::atoi(threads) : 0, isa != nullptr ? isa : ""};
-    Machine m{ops::create_device("cpu", options), ops::cpu::measure_limits(options.threads, options.isa)};
+const bench::Machine& machine() {
+  static const bench::Machine instance = [] {
+    bench::Machine m = bench::measure_machine();
     fmt::print("{}: {:.1f} GB/s, {:.0f} Gflop/s float32, {:.0f} Gflop/s bfloat16, {:.0f} Gop/s int8\n",
                m.device->description(), m.limits.read_bandwidth / 1e9, m.limits.f32_rate / 1e9,
                m.limits.bf16_rate / 1e9, m.limits.int8_rate / 1e9);

@@ -8,15 +8,15 @@
 #include <array>
 #include <bit>
 #include <cmath>
-#include <cstdio>
 #include <cstring>
 #include <fstream>
 #include <limits>
-#include <memory>
 #include <random>
 #include <set>
 #include <string>
 #include <vector>
+
+#include "support/object_symbols.h"
 
 namespace peregrine::decoding {
 namespace {
@@ -243,17 +243,6 @@ TEST(Passes, TheFastestIsTheLastAvailable) {
   EXPECT_EQ(&passes(), *last);
 }
 
-std::vector<std::string> lines_of(const std::string& command) {
-  const std::unique_ptr<FILE, int (*)(FILE*)> pipe(popen(command.c_str(), "r"), pclose);
-  std::vector<std::string> lines;
-  std::array<char, 4096> buffer;
-  while (pipe && std::fgets(buffer.data(), buffer.size(), pipe.get()) != nullptr) {
-    lines.emplace_back(buffer.data());
-    lines.back().pop_back();
-  }
-  return lines;
-}
-
 // A weak symbol may be merged by the linker with the copy of another object, and then AVX-512 code runs on a
 // processor that has none.
 TEST(Passes, ObjectsExportNothingButTheirTable) {
@@ -261,17 +250,10 @@ TEST(Passes, ObjectsExportNothingButTheirTable) {
   std::set<std::string> seen;
   for (std::string object; std::getline(list, object);) {
     if (object.find("/passes/") == std::string::npos) continue;
-    const std::string isa = object.substr(object.rfind('/') + 1, object.find(".cc") - object.rfind('/') - 1);
+    const std::string isa = testing::source_name(object);
     if (isa == "passes") continue;
     seen.insert(isa);
-    std::vector<std::string> exported;
-    for (const std::string& line : lines_of(std::string(PEREGRINE_NM) + " --defined-only " + object)) {
-      // "address type name"; lower-case types other than v and w are local.
-      const char type = line.size() > 17 ? line[17] : ' ';
-      if (line.find(" __odr_asan.") != std::string::npos) continue;
-      if (type == ' ' || (type >= 'a' && type <= 'z' && type != 'v' && type != 'w' && type != 'u')) continue;
-      exported.push_back(line.substr(17));
-    }
+    const std::vector<std::string> exported = testing::exported_symbols(PEREGRINE_NM, object);
     const std::string name = "passes_" + isa;
     ASSERT_EQ(exported.size(), 1u) << object << " exports more than its table: " << exported.back();
     EXPECT_EQ(exported[0].substr(2),

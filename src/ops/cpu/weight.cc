@@ -31,10 +31,6 @@ constexpr float kLeastInt8Magnitude = 0x1p-120f;
 /// k that a panel holds side by side.
 std::int64_t depth_of(DType dtype) { return dtype == DType::kI8 ? 4 : 2; }
 
-/// Products of bytes sum up to 128 * 127 each before what the 128 adds is taken off; what is left must fit 32
-/// bits.
-constexpr std::int64_t kMostInt8Columns = std::int64_t{1} << 17;
-
 /// Bytes of the elements alone; with scales behind them, a multiple of 64.
 std::size_t element_bytes(std::int64_t rows, std::int64_t cols, DType dtype, WeightUse use) {
   if (use == WeightUse::kLinear) {
@@ -264,10 +260,10 @@ void check_parts(std::span<const HostMatrix> parts, DType dtype) {
                  parts[0].cols);
     }
   }
-  if (dtype == DType::kI8 && parts[0].cols > kMostInt8Columns) {
+  if (dtype == DType::kI8 && parts[0].cols > kMaxInt8Columns) {
     core::fail(kUnsupported,
                "a weight of {} columns cannot be stored as int8: at most {} keep its sums exact",
-               parts[0].cols, kMostInt8Columns);
+               parts[0].cols, kMaxInt8Columns);
   }
 }
 
