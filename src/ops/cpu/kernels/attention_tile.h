@@ -158,11 +158,5 @@ struct AttentionTiles {
   }
 };
 
-/// How many panels of `left` the next tile of `tokens` query vectors takes.
-PEREGRINE_INLINE int panels_of(int tokens, std::int64_t left) {
-  const int most = panels_at(tokens);
-  return left >= 4 && most >= 4 ? 4 : left >= 2 && most >= 2 ? 2 : 1;
-}
-
 }  // namespace
 }  // namespace peregrine::ops::cpu::PEREGRINE_ISA

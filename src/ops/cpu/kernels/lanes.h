@@ -12,10 +12,6 @@ namespace {
 PEREGRINE_INLINE Vector load_int8(const void* p) {
   return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p))))};
 }
-/// Lanes within -127 to 127, rounded to the nearest integer, ties to even.
-PEREGRINE_INLINE void store_int8(void* p, Vector a) {
-  _mm_storeu_si128(static_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a.v)));
-}
 /// Lanes 1, 0, 3, 2, ...
 PEREGRINE_INLINE Vector swap_pairs(Vector a) { return {_mm512_permute_ps(a.v, 0xB1)}; }
 /// As round_to_bf16(), without the way through memory.
@@ -36,12 +32,6 @@ PEREGRINE_INLINE Vector load_int8(const void* p) {
   return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(a)),
           _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_unpackhi_epi64(a, a)))};
 }
-PEREGRINE_INLINE void store_int8(void* p, Vector x) {
-  const __m256i halves =
-      _mm256_permute4x64_epi64(_mm256_packs_epi32(_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)), 0xD8);
-  _mm_storeu_si128(static_cast<__m128i*>(p),
-                   _mm_packs_epi16(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1)));
-}
 PEREGRINE_INLINE Vector swap_pairs(Vector x) {
   return {_mm256_permute_ps(x.a, 0xB1), _mm256_permute_ps(x.b, 0xB1)};
 }
@@ -61,11 +51,6 @@ PEREGRINE_INLINE Vector load_int8(const void* p) {
            _mm_cvtepi32_ps(_mm_srai_epi32(_mm_unpackhi_epi16(low, low), 16)),
            _mm_cvtepi32_ps(_mm_srai_epi32(_mm_unpacklo_epi16(high, high), 16)),
            _mm_cvtepi32_ps(_mm_srai_epi32(_mm_unpackhi_epi16(high, high), 16))}};
-}
-PEREGRINE_INLINE void store_int8(void* p, Vector x) {
-  const __m128i low = _mm_packs_epi32(_mm_cvtps_epi32(x.v[0]), _mm_cvtps_epi32(x.v[1]));
-  const __m128i high = _mm_packs_epi32(_mm_cvtps_epi32(x.v[2]), _mm_cvtps_epi32(x.v[3]));
-  _mm_storeu_si128(static_cast<__m128i*>(p), _mm_packs_epi16(low, high));
 }
 PEREGRINE_INLINE Vector swap_pairs(Vector x) {
   return map(x, [](__m128 a) PEREGRINE_LAMBDA { return _mm_shuffle_ps(a, a, 0xB1); });

@@ -103,7 +103,9 @@ inline float quantize_head(const float* x, std::int64_t wide, std::int8_t* out) 
     return scale < 0x1p-126f ? 0.0f : scale;
   }
   const Vector divisor = splat(scale);
-  for (std::int64_t i = 0; i < wide; i += 16) store_int8(out + i, div(load(x + i), divisor));
+  for (std::int64_t i = 0; i < wide; i += 16) {
+    store_bytes(out + i, round_to_ints(div(load(x + i), divisor)));
+  }
   return scale;
 }
 

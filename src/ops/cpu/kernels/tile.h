@@ -281,15 +281,19 @@ struct TileTable {
   }
 };
 
+/// How many of `left` panels the next tile of `tokens` rows takes.
+PEREGRINE_INLINE int panels_of(int tokens, std::int64_t left) {
+  const int most = panels_at(tokens);
+  return left >= 4 && most >= 4 ? 4 : left >= 2 && most >= 2 ? 2 : 1;
+}
+
 /// Runs `args` over `count` panels given by `panel_at(p)`, as many at a time as the registers allow.
 template <typename Panel, Prefetch kPrefetch, template <int> typename LayoutOf, typename PanelAt>
 PEREGRINE_INLINE void run_tiles(int tokens, std::int64_t count, PanelAt panel_at, TileArgs args) {
   static constexpr TileTable<Panel, kPrefetch, LayoutOf> kTable;
-  const int widest = panels_at(tokens);
   float* sums = args.sums;
   for (std::int64_t p = 0; p < count;) {
-    const std::int64_t left = count - p;
-    const int panels = left >= 4 && widest >= 4 ? 4 : left >= 2 && widest >= 2 ? 2 : 1;
+    const int panels = panels_of(tokens, count - p);
     for (int i = 0; i < panels; ++i) args.panels[i] = panel_at(p + i);
     args.sums = sums + p * kPanelRows;
     kTable.functions[tokens - 1][panels / 2](args);
